@@ -1,0 +1,1 @@
+"""What crosses a wire: frozen Pydantic models without behaviour, and the JSON Schemas made from them."""

@@ -1,0 +1,310 @@
+"""Whether a command is accepted, and what it changes: SPEC's checks in their order, the first failure is the refusal.
+
+The checks before these (reading, idempotency, age) are in `domain.idempotency`; they need no workflow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from contracts.commands import Command, CreateWorkflow, RecoverWorkflow, RequestTransition, UpdateMetadata
+from contracts.predicates import Verdict
+from contracts.rejections import Code
+from domain.definition import Definition, Transition
+from domain.evolve import CREATED_DETAILS, evolve
+from domain.guards import Question
+from domain.ids import event_id
+from domain.instants import written
+from domain.rejections import Refusal, allowed_now, refusal
+from domain.workflow import Workflow
+
+RECOVER = "recover"
+
+
+class Circumstances(NamedTuple):
+    """What a decision is made in: when, under which incarnation of the partition, in which conversation."""
+
+    now: datetime
+    incarnation: UUID
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only the store can see: ids taken elsewhere, and room under `max_open` by definition; empty until told."""
+
+    taken: Mapping[str, str] = field(default_factory=dict)
+    room: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A change: its events in order, the workflow after them, and by how much it changed the number of open ones."""
+
+    events: tuple[dict[str, Any], ...]
+    workflow: Workflow
+    open_delta: int
+
+
+Decision = Accepted | Refusal
+
+
+def decide(
+    command: Command,
+    workflow: Workflow | None,
+    definition: Definition | None,
+    *,
+    facts: Facts,
+    circumstances: Circumstances,
+    verdict: Verdict | None = None,
+) -> Decision | Question:
+    """Decide one command against a workflow as it stands; a `Question` where its guard has yet to be asked.
+
+    `definition` is the workflow's own version, or for a creation the one it names; None if unknown.
+    """
+    if isinstance(command, CreateWorkflow):
+        return _create(command, workflow, definition, facts=facts, circumstances=circumstances)
+    if workflow is None or command.tenant != workflow.tenant:
+        return refusal(Code.NOT_FOUND, _not_found(command))
+    if definition is None:
+        return refusal(
+            Code.UNKNOWN_DEFINITION,
+            f"{workflow.definition} version {workflow.definition_version} is not in the store; apply it first",
+        )
+    if isinstance(command, UpdateMetadata):
+        return _stale(command, workflow, definition) or _updated(command, workflow, definition, circumstances)
+    transition = _resolve(command, workflow, definition)
+    if isinstance(transition, Refusal):
+        return transition
+    if transition.guard is not None:
+        if verdict is None:
+            return Question(transition.guard, guard_inputs(command, workflow, circumstances))
+        if verdict.outcome != "allow":
+            return _denied(verdict, transition, workflow, definition)
+    return _moved(command, workflow, definition, transition, circumstances)
+
+
+def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
+    """Return what a guard sees, as plain JSON."""
+    return {
+        "workflow": workflow._asdict(),
+        "command": command.model_dump(mode="json", exclude_none=True),
+        "actor": {"name": command.requested_by, "tenant": command.tenant},
+        "children": [],
+        "slas": [],
+        "now": written(circumstances.now),
+    }
+
+
+def _create(
+    command: CreateWorkflow,
+    workflow: Workflow | None,
+    definition: Definition | None,
+    *,
+    facts: Facts,
+    circumstances: Circumstances,
+) -> Decision:
+    if definition is None:
+        version = "" if command.definition_version is None else f" version {command.definition_version}"
+        return refusal(
+            Code.UNKNOWN_DEFINITION,
+            f"no definition {command.definition}{version}; `turnstile definitions list` shows what there is",
+        )
+    if workflow is not None or command.workflow_id in facts.taken:
+        return refusal(Code.ALREADY_EXISTS, f"a workflow {command.workflow_id} exists already")
+    if command.expected_version is not None:
+        return refusal(
+            Code.VERSION_CONFLICT,
+            "a workflow that is yet to be created has no version to expect",
+            clause="expected_version is absent",
+            values={"expected_version": command.expected_version},
+        )
+    if facts.room.get(definition.name, 1) <= 0:
+        return refusal(
+            Code.LIMIT_REACHED,
+            f"{definition.name} may have no more than {definition.max_open} workflows open",
+            clause="open < max_open",
+            values={"max_open": definition.max_open},
+        )
+    terminal = definition.initial in definition.terminal
+    details = _creation_details(command)
+    if terminal:
+        details["terminal"] = True
+    event = _event(
+        command,
+        circumstances,
+        workflow_id=command.workflow_id,
+        root_id=command.root_id or command.workflow_id,
+        sequence=1,
+        version=1,
+        event_type=definition.event_types.created,
+        category="state",
+        message=f"created in {definition.initial}",
+        definition=definition.name,
+        definition_version=definition.version,
+        to_state=definition.initial,
+        metadata=definition.metadata_default if command.metadata is None else command.metadata,
+    )
+    if details:
+        event["details"] = details
+    return Accepted((event,), evolve(None, event), 0 if terminal else 1)
+
+
+def _resolve(
+    command: RequestTransition | RecoverWorkflow, workflow: Workflow, definition: Definition
+) -> Transition | Refusal:
+    """Find the transition a command means, or refuse it."""
+    state = workflow.state
+    name = RECOVER if isinstance(command, RecoverWorkflow) else command.transition
+    if name is not None:
+        found = definition.by_name.get((state, name))
+        wanted = f"transition {name}"
+    else:
+        target = command.target_state if isinstance(command, RequestTransition) else None
+        reaching = definition.by_target.get((state, target or ""), ())
+        if len(reaching) > 1:
+            names = ", ".join(transition.name for transition in reaching)
+            return refusal(
+                Code.INVALID_COMMAND,
+                f"several transitions lead from {state} to {target}: name one of {names}",
+                allowed=allowed_now(definition, workflow),
+            )
+        found = reaching[0] if reaching else None
+        wanted = f"transition from {state} to {target}"
+    if state in definition.terminal:
+        return refusal(
+            Code.TERMINAL_STATE,
+            f"{workflow.workflow_id} is {state}, which is never left",
+            clause="state is not terminal",
+            values={"state": state},
+            allowed=(),
+        )
+    stale = _stale(command, workflow, definition)
+    if stale is not None:
+        return stale
+    if found is None:
+        return refusal(
+            Code.INVALID_TRANSITION,
+            f"{definition.name} version {definition.version} has no {wanted} in state {state}",
+            clause=f"{wanted} exists in state {state}",
+            values={"state": state},
+            allowed=allowed_now(definition, workflow),
+        )
+    return found
+
+
+def _stale(command: Command, workflow: Workflow, definition: Definition) -> Refusal | None:
+    if command.expected_version is None or command.expected_version == workflow.version:
+        return None
+    return refusal(
+        Code.VERSION_CONFLICT,
+        f"{workflow.workflow_id} is at version {workflow.version}, not {command.expected_version}",
+        clause="expected_version == version",
+        values={"expected_version": command.expected_version, "version": workflow.version, "state": workflow.state},
+        allowed=allowed_now(definition, workflow),
+    )
+
+
+def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, definition: Definition) -> Refusal:
+    unavailable = verdict.outcome == "unavailable"
+    problem = "could not be asked" if unavailable else "denied it"
+    cause = f": {verdict.cause}" if verdict.cause else ""
+    expression = transition.guard.expression if transition.guard else ""
+    return refusal(
+        Code.PREDICATE_UNAVAILABLE if unavailable else Code.GUARD_DENIED,
+        f"the guard of {transition.name} {problem}{cause}",
+        clause=verdict.clause or expression,
+        values=verdict.values,
+        allowed=allowed_now(definition, workflow),
+    )
+
+
+def _moved(
+    command: RequestTransition | RecoverWorkflow,
+    workflow: Workflow,
+    definition: Definition,
+    transition: Transition,
+    circumstances: Circumstances,
+) -> Accepted:
+    closes = transition.target in definition.terminal
+    details: dict[str, Any] = {"terminal": True} if closes else {}
+    if isinstance(command, RequestTransition):
+        if command.output is not None:
+            details["output"] = command.output
+        if command.error is not None:
+            details["error"] = command.error
+    event = _event(
+        command,
+        circumstances,
+        workflow_id=workflow.workflow_id,
+        root_id=workflow.root_id,
+        sequence=workflow.sequence + 1,
+        version=workflow.version + 1,
+        event_type=definition.event_types.event_type(transition.name),
+        category="state",
+        message=f"{transition.name}: {transition.source} to {transition.target}",
+        definition=workflow.definition,
+        definition_version=workflow.definition_version,
+        from_state=transition.source,
+        to_state=transition.target,
+        transition=transition.name,
+    )
+    retries = workflow.retry_count + (transition.name == RECOVER)
+    if retries:
+        event["retry_count"] = retries
+    if details:
+        event["details"] = details
+    return Accepted((event,), evolve(workflow, event), -1 if closes else 0)
+
+
+def _updated(
+    command: UpdateMetadata, workflow: Workflow, definition: Definition, circumstances: Circumstances
+) -> Accepted:
+    event = _event(
+        command,
+        circumstances,
+        workflow_id=workflow.workflow_id,
+        root_id=workflow.root_id,
+        sequence=workflow.sequence + 1,
+        version=workflow.version + 1,
+        event_type=definition.event_types.metadata_updated,
+        category="metadata",
+        message=f"metadata changed: {', '.join(sorted(command.metadata))[:1000]}",
+        definition=workflow.definition,
+        definition_version=workflow.definition_version,
+        metadata=command.metadata,
+    )
+    return Accepted((event,), evolve(workflow, event), 0)
+
+
+def _event(command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return an event as it is written: fields without a value are left out."""
+    fields["event_id"] = event_id(circumstances.incarnation, fields["workflow_id"], fields["sequence"])
+    fields["timestamp"] = written(circumstances.now)
+    fields["command_id"] = fields["causation_id"] = str(command.command_id)
+    fields["correlation_id"] = circumstances.correlation_id or fields["command_id"]
+    fields["severity"] = "info"
+    if command.requested_by is not None:
+        fields["actor"] = command.requested_by
+    if command.reason is not None:
+        fields["reason"] = command.reason
+    if command.tenant is not None:
+        fields["tenant"] = command.tenant
+    if command.occurred_at is not None:
+        fields["occurred_at"] = written(command.occurred_at)
+    return fields
+
+
+def _creation_details(command: CreateWorkflow) -> dict[str, Any]:
+    given = {name: getattr(command, name) for name in CREATED_DETAILS}
+    if command.due_at is not None:
+        given["due_at"] = written(command.due_at)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _not_found(command: Command) -> str:
+    if command.root_id is None:
+        return f"no workflow {command.workflow_id}; one inside a tree is reached by giving its root_id"
+    return f"no workflow {command.workflow_id} in the tree of {command.root_id}"

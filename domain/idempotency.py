@@ -1,0 +1,79 @@
+"""What is known before a workflow is looked at: has this command been decided, and may it still be?
+
+The key is (root id, command id). Content is the body without `submitted_at` and token, so a retry that
+only stamps a new time is the same command.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from contracts.commands import Command
+from contracts.rejections import Code
+from domain.canonical import canonical
+from domain.instants import written
+from domain.rejections import Refusal, refusal
+
+NOT_CONTENT = ("submitted_at", "token")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A command that was decided: its content's digest and its reply as it was written."""
+
+    digest: bytes
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The same command again: the answer is the first one's."""
+
+    reply: bytes
+
+
+def content_digest(body: Mapping[str, Any]) -> bytes:
+    """Return the first 16 bytes of the SHA-256 of what a command says."""
+    content = {key: value for key, value in body.items() if key not in NOT_CONTENT}
+    return sha256(canonical(content)).digest()[:16]
+
+
+def known(
+    command: Command,
+    digest: bytes,
+    remembered: Remembered | None,
+    *,
+    now: datetime,
+    broker_time: datetime,
+    window: timedelta,
+) -> Repeated | Refusal | None:
+    """Return the stored reply, a refusal, or None for a command to decide.
+
+    Age counts from `submitted_at`, else from the broker's time, so what was forgotten cannot run again
+    by being read again.
+    """
+    submitted_at = command.submitted_at or broker_time
+    if submitted_at < now - window:
+        return refusal(
+            Code.EXPIRED,
+            f"submitted at {written(submitted_at)}, which is longer ago than commands are remembered",
+            clause="submitted_at >= now - window",
+            values={"submitted_at": written(submitted_at), "now": written(now), "window_s": window.total_seconds()},
+        )
+    if remembered is not None and remembered.digest == digest:
+        return Repeated(remembered.reply)
+    if command.expires_at is not None and command.expires_at <= now:
+        return refusal(
+            Code.EXPIRED,
+            f"expired at {written(command.expires_at)}",
+            clause="expires_at > now",
+            values={"expires_at": written(command.expires_at), "now": written(now)},
+        )
+    if remembered is not None:
+        return refusal(
+            Code.COMMAND_ID_REUSED,
+            f"command id {command.command_id} was used for another command; send a new id",
+        )
+    return None

@@ -1,0 +1,115 @@
+"""Sorts what the consumer hands over into one inbox per owned partition; it decides nothing and never raises.
+
+A full inbox pauses its partition, so one slow partition never holds another.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from handlers.decode import Unreadable
+from handlers.ports import Log, Record
+from handlers.ticks import ReceivedTick, read_tick
+
+INBOX_RECORDS_MAX = 4000
+BAD_TICKS_KEPT = 100
+
+
+class Inbox:
+    """The records of one partition that wait for their turn, and the newest tick."""
+
+    def __init__(self, part: int, log: Log) -> None:
+        self.part = part
+        self._log = log
+        self._records: deque[Record] = deque()
+        self._bad_ticks: deque[Unreadable] = deque(maxlen=BAD_TICKS_KEPT)
+        self._tick: ReceivedTick | None = None
+        self._open = False
+        self._paused = True
+        self._expected = 0
+        self._arrived = asyncio.Event()
+
+    def open_at(self, offset: int) -> None:
+        """Take records from `offset` on."""
+        self._records.clear()
+        self._expected = offset
+        self._open = True
+        self._log.seek(self.part, offset)
+        self._log.resume(self.part)
+        self._paused = False
+
+    def shut(self) -> None:
+        """Take nothing more and forget what has not been taken."""
+        self._open = False
+        self._records.clear()
+        if not self._paused:
+            self._log.pause(self.part)
+            self._paused = True
+
+    def put(self, record: Record) -> None:
+        """Keep a command's record; one that was had already, or comes while shut, is dropped."""
+        if not self._open or record.offset < self._expected:
+            return
+        self._expected = record.offset + 1
+        self._records.append(record)
+        self._arrived.set()
+        if len(self._records) >= INBOX_RECORDS_MAX and not self._paused:
+            self._log.pause(self.part)
+            self._paused = True
+
+    def put_tick(self, record: Record) -> None:
+        """Keep the newest tick, and those that cannot be read."""
+        received = read_tick(record)
+        if isinstance(received, Unreadable):
+            self._bad_ticks.append(received)
+        else:
+            self._tick = received
+        self._arrived.set()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        self._arrived.set()
+
+    async def arrived(self) -> None:
+        """Wait until there is something to take, or `wake` was called."""
+        await self._arrived.wait()
+        self._arrived.clear()
+
+    def take(self, limit: int) -> list[Record]:
+        """Take up to `limit` records, in offset order."""
+        records = self._records
+        taken = [records.popleft() for _ in range(min(limit, len(records)))]
+        if records:
+            self._arrived.set()
+        if self._open and self._paused and len(records) < INBOX_RECORDS_MAX // 2:
+            self._log.resume(self.part)
+            self._paused = False
+        return taken
+
+    def take_ticks(self) -> tuple[ReceivedTick | None, list[Unreadable]]:
+        """Take the newest tick and the unreadable ones."""
+        tick, bad = self._tick, list(self._bad_ticks)
+        self._tick = None
+        self._bad_ticks.clear()
+        return tick, bad
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def sort(
+    records: Iterable[Record],
+    inboxes: Mapping[int, Inbox],
+    *,
+    scheduler_topic: str,
+    unowned: Callable[[Record], None] = lambda _: None,
+) -> None:
+    """Put each record into its partition's inbox."""
+    for record in records:
+        inbox = inboxes.get(record.partition)
+        if inbox is None:
+            unowned(record)
+        elif record.topic == scheduler_topic:
+            inbox.put_tick(record)
+        else:
+            inbox.put(record)

@@ -1,0 +1,211 @@
+"""Bytes to a command, without ever raising: one record is readable, invalid (it can be answered) or unreadable."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from contracts.commands import COMMAND_MODELS, COMMANDS, Command
+from contracts.dead_letters import DeadLetterReason
+from contracts.envelope import (
+    HEADER_BROKER_TIME,
+    HEADER_CORRELATION_ID,
+    HEADER_HOPS,
+    HEADER_TRACEPARENT,
+)
+from domain.idempotency import content_digest
+from handlers.ports import Record
+
+ID_CHARACTERS_MAX = 200
+DEPTH_MAX = 32
+INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
+
+_NUL = b"\\u0000"
+_LONG_NUMBER = re.compile(rb"\d{18}")
+_WANTED_HEADERS = frozenset({HEADER_CORRELATION_ID, HEADER_TRACEPARENT, HEADER_HOPS, HEADER_BROKER_TIME})
+_TYPES = ", ".join(sorted(str(model.model_fields["command_type"].annotation.__args__[0]) for model in COMMAND_MODELS))  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A command to decide."""
+
+    record: Record
+    command: Command
+    digest: bytes
+    broker_time: datetime
+    correlation_id: str | None
+    traceparent: str | None
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Not a command, but its ids can be read: it is answered with INVALID_COMMAND."""
+
+    record: Record
+    command_id: str
+    workflow_id: str
+    root_id: str
+    problem: str
+    correlation_id: str | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Nothing to answer: it goes to the dead letters."""
+
+    record: Record
+    reason: DeadLetterReason
+    problem: str
+
+
+Received = Readable | Invalid | Unreadable
+
+
+def decode(record: Record, *, command_bytes_max: int) -> Received:
+    """Read one record of the commands topic."""
+    raw = record.value
+    if not raw:
+        return Unreadable(record, DeadLetterReason.EMPTY, "the record has no value")
+    if len(raw) > command_bytes_max:
+        return Unreadable(
+            record,
+            DeadLetterReason.TOO_LARGE,
+            f"{len(raw)} bytes are more than the {command_bytes_max} a command may have",
+        )
+    headers = wanted_headers(record)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return _not_strict_json(record, raw, headers, str(error))
+    if not isinstance(body, dict):
+        return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
+    problem = _refused_by_store(raw)
+    if problem is not None:
+        return _invalid(record, body, headers, problem)
+    try:
+        command = COMMANDS.validate_python(body)
+    except ValidationError as error:
+        return _invalid(record, body, headers, _explain(error))
+    return Readable(
+        record,
+        command,
+        content_digest(body),
+        _broker_time(record, headers),
+        headers.get(HEADER_CORRELATION_ID),
+        headers.get(HEADER_TRACEPARENT),
+        _hops(headers),
+    )
+
+
+def wanted_headers(record: Record) -> dict[str, str]:
+    """Return the headers we look at; one that cannot be read is as if it were not there."""
+    found: dict[str, str] = {}
+    for name, value in record.headers:
+        if name in _WANTED_HEADERS and value is not None and len(value) <= ID_CHARACTERS_MAX:
+            try:
+                text = value.decode()
+            except UnicodeDecodeError:
+                continue
+            if text.isprintable():
+                found[name] = text
+    return found
+
+
+def problem_of(value: Any, depth: int = 1) -> str | None:  # noqa: ANN401 - any JSON value
+    """Say what in a JSON value neither store nor topic would take, or None."""
+    if depth > DEPTH_MAX:
+        return f"it is nested deeper than {DEPTH_MAX}"
+    if isinstance(value, dict):
+        return next((p for item in value.items() for part in item if (p := problem_of(part, depth + 1))), None)
+    if isinstance(value, list):
+        return next((p for item in value if (p := problem_of(item, depth + 1))), None)
+    if isinstance(value, str):
+        if "\0" in value:
+            return "it has a NUL character"
+        return "it has half of a surrogate pair" if any("\ud800" <= char <= "\udfff" for char in value) else None
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        return f"{value!r:.40} is beyond 64 bits"
+    if isinstance(value, float) and not float("-inf") < value < float("inf"):
+        return f"{value} is not a JSON number"
+    return None
+
+
+def _refused_by_store(raw: bytes) -> str | None:
+    """Look closely only where the bytes could hold what must be refused."""
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or _NUL in raw or _LONG_NUMBER.search(raw) is not None:
+        return problem_of(json.loads(raw))
+    return None
+
+
+def _not_strict_json(record: Record, raw: bytes, headers: dict[str, str], message: str) -> Received:
+    """Find out whether a tolerant reader would at least find whom to answer."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return Unreadable(record, DeadLetterReason.NOT_JSON, f"not JSON: {message}")
+    if not isinstance(body, dict):
+        return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
+    return _invalid(record, body, headers, problem_of(body) or f"not strict JSON: {message}")
+
+
+def _invalid(record: Record, body: dict[str, Any], headers: dict[str, str], problem: str) -> Received:
+    command_id = _uuid(body.get("command_id"))
+    workflow_id = body.get("workflow_id")
+    root_id = body.get("root_id")
+    if command_id is None or not _is_id(workflow_id):
+        return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, problem)
+    return Invalid(
+        record,
+        command_id,
+        workflow_id,
+        root_id if _is_id(root_id) else workflow_id,
+        problem,
+        headers.get(HEADER_CORRELATION_ID),
+        headers.get(HEADER_TRACEPARENT),
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first faults, each with where it is."""
+    parts = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
+        if fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+            return f"command_type must be one of {_TYPES}"
+        where = ".".join(str(step) for step in fault["loc"][1:])
+        parts.append(f"{where}: {fault['msg']}" if where else fault["msg"])
+    return "; ".join(parts)[:1000]
+
+
+def _broker_time(record: Record, headers: dict[str, str]) -> datetime:
+    """Return when the broker first took the command: a forwarded one keeps its first time."""
+    milliseconds = record.timestamp
+    if HEADER_BROKER_TIME in headers and headers[HEADER_BROKER_TIME].isdigit():
+        milliseconds = min(milliseconds, int(headers[HEADER_BROKER_TIME]))
+    return datetime.fromtimestamp(max(milliseconds, 0) / 1000, UTC)
+
+
+def _hops(headers: dict[str, str]) -> int:
+    hops = headers.get(HEADER_HOPS, "0")
+    return int(hops) if hops.isdigit() and len(hops) == 1 else 0
+
+
+def _uuid(value: Any) -> str | None:  # noqa: ANN401 - whatever was in the body
+    if not isinstance(value, str):
+        return None
+    try:
+        return str(UUID(value))
+    except ValueError:
+        return None
+
+
+def _is_id(value: Any) -> bool:  # noqa: ANN401 - whatever was in the body
+    return isinstance(value, str) and 0 < len(value) <= ID_CHARACTERS_MAX and problem_of(value) is None

@@ -1,0 +1,210 @@
+"""What the handlers need from outside, as protocols; `service` supplies the adapters and `tests` the fakes."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from contracts.predicates import Verdict
+from domain.decide import Facts
+from domain.definition import Definition
+from domain.guards import Question
+from domain.idempotency import Remembered
+from domain.workflow import Workflow
+
+Header = tuple[str, bytes | None]
+
+
+class Record(Protocol):
+    """One record as the consumer hands it over; `timestamp` in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+class JournalRow(NamedTuple):
+    """One row of the journal: an event, the reply of its command, or what leaves another way.
+
+    It is history, outbox, stored reply and idempotency record at once. `kind` is "event", "reply",
+    "dead_letter" or "forward"; `key` the record's key; `type` the `ce_type` of what it publishes.
+    `command_id` is set where the reply binds the id. `record_offset` is the command record's own.
+    """
+
+    kind: str
+    key: str | None
+    workflow_id: str | None
+    type: str
+    record_offset: int
+    sequence: int | None = None
+    command_id: str | None = None
+    digest: bytes | None = None
+    event: bytes | None = None
+    reply: bytes | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """A partition as its owner holds it: what the next turn must find in the store."""
+
+    part: int
+    epoch: int
+    turn: int
+    next_offset: int
+    next_seq: int
+    published_seq: int
+    incarnation: UUID
+    n_parts: int
+    tick_time: datetime | None = None
+    halted: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a workflow is stored."""
+
+    part: int
+    root_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a turn is decided on: the database's clock, rows by workflow id, places of ids stored elsewhere."""
+
+    now: datetime
+    workflows: Mapping[str, Workflow]
+    places: Mapping[str, Place]
+    remembered: Mapping[tuple[str, str], Remembered]
+    latest: Mapping[str, int]
+
+
+class Wanted(NamedTuple):
+    """What a turn asks the store for."""
+
+    workflow_ids: Sequence[str]
+    command_ids: Sequence[str]
+    definitions: Sequence[str]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn writes, all or nothing."""
+
+    next_offset: int
+    now: datetime
+    created: list[Workflow] = field(default_factory=list)
+    changed: list[Workflow] = field(default_factory=list)
+    rows: list[JournalRow] = field(default_factory=list)
+    open_deltas: dict[str, int] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A turn whose counters are locked: `facts` hold exactly until it is applied."""
+
+    facts: Facts
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write the turn within the locked transaction."""
+        ...
+
+
+class Store(Protocol):
+    """The truth."""
+
+    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
+        """Read everything a turn needs, and the clock."""
+        ...
+
+    async def definition(self, name: str, version: int) -> Definition | None:
+        """Return a definition's version; immutable, so it may be kept."""
+        ...
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write a turn behind its fence in one commit and return the ownership after it.
+
+        Returns facts where the store saw a conflict; then nothing was written. Raises Fenced,
+        OutcomeUnknown, Poison or Transient.
+        """
+        ...
+
+    def locked(self, owned: Ownership, counters: Sequence[str]) -> AbstractAsyncContextManager[Session]:
+        """Lock the partition and the counters, in this order, for a turn that met a full one."""
+        ...
+
+
+class Outbox(Protocol):
+    """What the relay needs of the store."""
+
+    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
+        """Return up to `limit` committed rows from `seq` on, in order."""
+        ...
+
+    async def note_published(self, owned: Ownership, seq: int) -> None:
+        """Remember that every row below `seq` is published."""
+        ...
+
+
+class Claims(Protocol):
+    """What ownership needs of the store."""
+
+    async def claim(self, part: int, generation: int) -> Ownership:
+        """Become a partition's owner; raises Fenced for a stale generation."""
+        ...
+
+    async def note_halted(self, owned: Ownership, reason: str) -> None:
+        """Remember why the partition is halted."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes one partition's rows; thrown away after any error."""
+
+    async def start(self) -> int | None:
+        """Fence earlier publishers of the partition and return the next seq by the broker's cursor, None if it has none."""
+        ...
+
+    async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:
+        """Publish rows in order, all or none, and move the cursor past the last; raises Transient."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it; never raises."""
+        ...
+
+
+class Log(Protocol):
+    """The commands topic as the consumer of this worker sees it."""
+
+    async def bounds(self, part: int) -> tuple[int, int]:
+        """Return the first offset that is there and the next one to be written."""
+        ...
+
+    def seek(self, part: int, offset: int) -> None:
+        """Read on from `offset`."""
+        ...
+
+    def pause(self, part: int) -> None:
+        """Stop fetching."""
+        ...
+
+    def resume(self, part: int) -> None:
+        """Fetch again."""
+        ...
+
+    def generation(self) -> int:
+        """Return the consumer group's generation."""
+        ...
+
+
+class Guards(Protocol):
+    """The predicate engine."""
+
+    async def ask(self, questions: Sequence[Question]) -> Sequence[Verdict]:
+        """Answer each question in its place; never raises, an engine that fails is `unavailable`."""
+        ...

@@ -1,0 +1,236 @@
+"""The rows a turn leaves: how events, replies, dead letters and forwarded commands are written down."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from contracts.dead_letters import HEADER_BYTES_MAX, VALUE_BYTES_MAX, DeadLetterReason
+from contracts.envelope import HEADER_BROKER_TIME, HEADER_HOPS, HEADER_ORIGIN
+from contracts.rejections import Code
+from domain.canonical import canonical
+from domain.decide import Accepted
+from domain.instants import written
+from domain.rejections import Refusal, refusal
+from handlers.decode import Invalid, Readable, Unreadable
+from handlers.ports import JournalRow, Record
+
+REPLY_TYPE = "turnstile.reply"
+DEAD_LETTER_TYPE = "turnstile.dead_letter"
+FORWARD_TYPE = "turnstile.forward"
+HOPS_MAX = 2
+
+
+def accepted_rows(received: Readable, decision: Accepted, now: datetime, prefix: str) -> list[JournalRow]:
+    """Return one row per event, the command's reply on the last."""
+    workflow = decision.workflow
+    last = decision.events[-1]
+    reply = _reply(received, workflow.workflow_id, workflow.root_id, now)
+    reply["outcome"] = "accepted"
+    reply["events"] = [event["event_id"] for event in decision.events]
+    reply["state"] = workflow.state
+    reply["version"] = workflow.version
+    for field in ("from_state", "to_state"):
+        if field in last:
+            reply[field] = last[field]
+    rows = []
+    for event in decision.events:
+        final = event is last
+        rows.append(
+            JournalRow(
+                kind="event",
+                key=workflow.root_id,
+                workflow_id=workflow.workflow_id,
+                type=f"{prefix}.{event['event_type']}",
+                record_offset=received.record.offset,
+                sequence=event["sequence"],
+                command_id=str(received.command.command_id) if final else None,
+                digest=received.digest if final else None,
+                event=canonical(event),
+                reply=canonical(reply) if final else None,
+                traceparent=received.traceparent,
+            )
+        )
+    return rows
+
+
+def refused_row(
+    received: Readable,
+    refusal: Refusal,
+    *,
+    root_id: str,
+    state: str | None,
+    version: int | None,
+    now: datetime,
+    binds: bool,
+) -> JournalRow:
+    """Return the row of a refused command; `binds` keeps its id from being decided again."""
+    command = received.command
+    reply = _reply(received, command.workflow_id, root_id, now)
+    reply["outcome"] = "rejected"
+    reply["rejection"] = refusal.written()
+    if state is not None:
+        reply["state"] = state
+        reply["version"] = version
+    return _reply_row(
+        received,
+        command.workflow_id,
+        root_id,
+        canonical(reply),
+        command_id=str(command.command_id) if binds else None,
+        digest=received.digest if binds else None,
+    )
+
+
+def repeated_row(received: Readable, root_id: str, stored_reply: bytes) -> JournalRow:
+    """Return the row that answers a repeat with the first one's reply."""
+    reply = orjson.loads(stored_reply)
+    reply["duplicate"] = True
+    if received.correlation_id is not None:
+        reply["correlation_id"] = received.correlation_id
+    return _reply_row(received, received.command.workflow_id, root_id, canonical(reply))
+
+
+def answer_invalid(received: Readable | Invalid, problem: str, now: datetime) -> JournalRow:
+    """Return the row that answers a record that is no command, or none that can be stored; it binds no id."""
+    if isinstance(received, Readable):
+        command_id, workflow_id = str(received.command.command_id), received.command.workflow_id
+        root_id = received.command.root_id or workflow_id
+    else:
+        command_id, workflow_id, root_id = received.command_id, received.workflow_id, received.root_id
+    reply: dict[str, Any] = {
+        "command_id": command_id,
+        "workflow_id": workflow_id,
+        "root_id": root_id,
+        "decided_at": written(now),
+        "correlation_id": received.correlation_id or command_id,
+        "outcome": "rejected",
+        "rejection": refusal(Code.INVALID_COMMAND, problem).written(),
+    }
+    return _reply_row(received, workflow_id, root_id, canonical(reply))
+
+
+def dead_letter_row(received: Unreadable) -> JournalRow:
+    """Return the row that keeps a record nobody can read: at most 256 KiB of it, and its place."""
+    return dead_letter(received.record, received.reason, received.problem)
+
+
+def dead_letter(record: Record, reason: DeadLetterReason, problem: str) -> JournalRow:
+    """Return the row that keeps `record` out of the way."""
+    value = record.value or b""
+    headers, cut = _kept_headers(record)
+    key = record.key[:1024] if record.key is not None else None
+    letter = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "broker_time": written(datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)),
+        "reason": reason,
+        "message": problem,
+        "key": None if key is None else b64encode(key).decode(),
+        "value": b64encode(value[:VALUE_BYTES_MAX]).decode() if record.value is not None else None,
+        "encoding": "base64",
+        "value_length": len(value),
+        "value_sha256": sha256(value).hexdigest(),
+        "truncated": len(value) > VALUE_BYTES_MAX or cut or key != record.key,
+        "headers": headers,
+    }
+    return JournalRow(
+        kind="dead_letter",
+        key=None,
+        workflow_id=None,
+        type=DEAD_LETTER_TYPE,
+        record_offset=record.offset,
+        event=canonical({name: item for name, item in letter.items() if item is not None}),
+    )
+
+
+def forward_row(received: Readable, part: int, root_id: str) -> JournalRow:
+    """Return the row that sends a command to its root's partition, with its bytes, first broker time and origin."""
+    record = received.record
+    headers, _ = _kept_headers(record)
+    ours = {HEADER_HOPS, HEADER_BROKER_TIME, HEADER_ORIGIN}
+    stamped = {
+        HEADER_HOPS: str(received.hops + 1),
+        HEADER_BROKER_TIME: str(int(received.broker_time.timestamp() * 1000)),
+        HEADER_ORIGIN: f"{record.partition}/{record.offset}",
+    }
+    document = {
+        "part": part,
+        "key": root_id,
+        "value": b64encode(record.value or b"").decode(),
+        "headers": [pair for pair in headers if pair[0] not in ours]
+        + [[name, b64encode(value.encode()).decode()] for name, value in stamped.items()],
+    }
+    return JournalRow(
+        kind="forward",
+        key=root_id,
+        workflow_id=received.command.workflow_id,
+        type=FORWARD_TYPE,
+        record_offset=record.offset,
+        event=canonical(document),
+    )
+
+
+def _reply(received: Readable, workflow_id: str, root_id: str, now: datetime) -> dict[str, Any]:
+    command_id = str(received.command.command_id)
+    return {
+        "command_id": command_id,
+        "workflow_id": workflow_id,
+        "root_id": root_id,
+        "decided_at": written(now),
+        "correlation_id": received.correlation_id or command_id,
+    }
+
+
+def _reply_row(
+    received: Readable | Invalid,
+    workflow_id: str,
+    root_id: str,
+    reply: bytes,
+    command_id: str | None = None,
+    digest: bytes | None = None,
+) -> JournalRow:
+    return JournalRow(
+        kind="reply",
+        key=root_id,
+        workflow_id=workflow_id,
+        type=REPLY_TYPE,
+        record_offset=received.record.offset,
+        command_id=command_id,
+        digest=digest,
+        reply=reply,
+        traceparent=received.traceparent,
+    )
+
+
+def _kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
+    """Return the headers as text names and base64 values, up to 64 KiB, and whether some were left out."""
+    kept: list[list[str | None]] = []
+    size = 0
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+        if size > HEADER_BYTES_MAX:
+            return kept, True
+        kept.append([_storable(name), None if value is None else b64encode(value).decode()])
+    return kept, False
+
+
+def _storable(name: str) -> str:
+    return name.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+
+
+def sizes_exceed(rows: list[JournalRow], message_bytes_max: int) -> bool:
+    """Say whether a row is larger than a topic takes."""
+    return any(max(len(row.event or b""), len(row.reply or b"")) > message_bytes_max for row in rows)
+
+
+def without_values(refusal: Refusal) -> Refusal:
+    """Return a refusal small enough for any topic: its clause, without the values it saw."""
+    why: Mapping[str, Any] | None = None
+    if refusal.why is not None:
+        why = {"clause": str(refusal.why.get("clause"))[:1000]}
+    return Refusal(refusal.code, refusal.message[:1000], why, refusal.allowed)

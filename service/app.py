@@ -1,0 +1,134 @@
+"""The process: starts the store, the worker, the ticks and the HTTP page in order, and stops them in reverse."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from service.broker.cluster import cluster_facts
+from service.http import build, serving
+from service.ownership import Phase
+from service.predicates.cel import CelEngine
+from service.scheduler import TickEmitter
+from service.settings import Settings
+from service.store import schema
+from service.store.partitions import ensure
+from service.store.pool import Pool, open_pool
+from service.telemetry import Telemetry
+from service.worker import Worker
+
+log = structlog.get_logger()
+
+
+class NotReadyError(Exception):
+    """Something the service needs is not there; the message says what to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The broker and the database that a process works with."""
+
+    bootstrap_servers: str
+    database_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service: where it answers, and its worker."""
+
+    address: str
+    worker: Worker
+    telemetry: Telemetry
+
+
+@asynccontextmanager
+async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Service]:
+    """Run a worker, a tick emitter and the HTTP page; raises what keeps them from starting."""
+    await schema.check(endpoints.database_url)
+    facts = await cluster_facts(endpoints.bootstrap_servers, settings.topics.commands)
+    if facts.partitions == 0:
+        raise NotReadyError(f"there is no topic {settings.topics.commands}: run `turnstile topics create`")
+    pool = await open_pool(endpoints.database_url, size=settings.database_connections)
+    try:
+        async with pool.acquire() as connection:
+            await ensure(connection, cluster_id=facts.cluster_id, n_parts=facts.partitions)
+        telemetry = Telemetry()
+        worker = Worker(
+            settings, bootstrap_servers=endpoints.bootstrap_servers, pool=pool, guards=CelEngine(), telemetry=telemetry
+        )
+        ticks = _emitter(settings, endpoints, telemetry)
+        app = build(telemetry, lambda: _readiness(worker, ticks, pool))
+        async with serving(app, settings.http_host, settings.http_port) as address:
+            emitting = asyncio.create_task(ticks.run(), name="ticks")
+            try:
+                await worker.start()
+                log.info("service.started", http=address, delivery=settings.delivery, partitions=facts.partitions)
+                yield Service(address, worker, telemetry)
+            finally:
+                emitting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await emitting
+                await worker.stop()
+                log.info("service.stopped")
+    finally:
+        await _close(pool)
+
+
+async def serve(settings: Settings, endpoints: Endpoints) -> None:
+    """Run until SIGTERM or SIGINT, then drain; raises the fault that must stop the process."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with running(settings, endpoints) as service:
+        failed = asyncio.create_task(service.worker.failed())
+        stopped = asyncio.create_task(stopping.wait())
+        done, pending = await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if failed in done:
+            await failed
+
+
+async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str, Any]:
+    """Return what each part says of itself; ready when the database answers and no partition is halted."""
+    phases = worker.phases()
+    database = await _answers(pool)
+    settled = all(phase is Phase.ACTIVE for phase, _ in phases.values())
+    return {
+        "ready": database and settled,
+        "database": database,
+        "scheduler": {"leading": ticks.leading},
+        "partitions": {str(part): {"phase": phase, "reason": reason} for part, (phase, reason) in phases.items()},
+    }
+
+
+async def _answers(pool: Pool) -> bool:
+    try:
+        async with asyncio.timeout(2):
+            return bool(await pool.fetchval("select true"))
+    except Exception:  # noqa: BLE001 - whatever it is, the answer to "does it answer" is no
+        return False
+
+
+def _emitter(settings: Settings, endpoints: Endpoints, telemetry: Telemetry) -> TickEmitter:
+    return TickEmitter(
+        bootstrap_servers=endpoints.bootstrap_servers,
+        database_url=endpoints.database_url,
+        topics=settings.topics,
+        name=settings.group_id,
+        period_seconds=settings.tick_seconds,
+        telemetry=telemetry,
+    )
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

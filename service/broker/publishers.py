@@ -1,0 +1,198 @@
+"""Two ways to publish a partition's rows: exactly once in transactions with the cursor, or at least once.
+
+A transaction of partition n writes only partition n; what goes elsewhere is sent first, by a plain
+idempotent producer, so one stuck transaction never holds back another partition's readers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from contracts.topics import Topics
+from handlers.faults import Transient
+from handlers.ports import JournalRow
+from service.broker.records import OutRecord, forwarded_records, own_records
+
+DEADLINE_SECONDS = 5.0
+TRANSACTION_MS_MAX = 10_000
+CLOSE_SECONDS_MAX = 2.0
+BATCH_BYTES_MAX = 512 * 1024
+
+Rows = Sequence[tuple[int, JournalRow]]
+
+
+class Elsewhere:
+    """The worker's one plain producer, for what leaves its partition; started when first needed."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+
+    async def send(self, records: Sequence[OutRecord]) -> None:
+        """Send and await every record; raises Transient."""
+        if not records:
+            return
+        async with self._lock:
+            try:
+                async with _faults():
+                    if self._producer is None:
+                        self._producer = AIOKafkaProducer(
+                            bootstrap_servers=self._bootstrap_servers, enable_idempotence=True, retry_backoff_ms=20
+                        )
+                        await self._producer.start()
+                    await _send_each(self._producer, records)
+            except Transient:
+                await self.close()
+                raise
+
+    async def close(self) -> None:
+        """Let the producer go."""
+        producer, self._producer = self._producer, None
+        await _close(producer)
+
+
+class TransactionalPublisher:
+    """Exactly once: rows and cursor in one transaction, under the partition's own transactional id."""
+
+    def __init__(
+        self, part: int, *, bootstrap_servers: str, topics: Topics, group_id: str, elsewhere: Elsewhere
+    ) -> None:
+        self._part = part
+        self._topics = topics
+        self._bootstrap_servers = bootstrap_servers
+        self._elsewhere = elsewhere
+        self._cursor_group = f"{group_id}-outbox"
+        self._cursor_key = TopicPartition(topics.commands, part)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            transactional_id=f"{group_id}-{topics.prefix}-{part}",
+            transaction_timeout_ms=TRANSACTION_MS_MAX,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=2 * 1024 * 1024,
+            retry_backoff_ms=5,
+            linger_ms=0,
+            request_timeout_ms=int(DEADLINE_SECONDS * 1000),
+        )
+
+    async def start(self) -> int | None:
+        """Fence the partition's earlier producer, then read the cursor: in this order."""
+        async with _faults():
+            await self._producer.start()
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+            try:
+                await admin.start()
+                offsets = await admin.list_consumer_group_offsets(self._cursor_group, partitions=[self._cursor_key])
+            finally:
+                await admin.close()
+        found = offsets.get(self._cursor_key)
+        return None if found is None or found.offset < 0 else int(found.offset)
+
+    async def publish(self, rows: Rows) -> None:
+        """Publish in one transaction; every send is awaited before it commits."""
+        await self._elsewhere.send(forwarded_records(self._topics, rows))
+        producer = self._producer
+        async with _faults():
+            await producer.begin_transaction()
+            await _send_batches(producer, self._part, own_records(self._topics, self._part, rows))
+            cursor = OffsetAndMetadata(rows[-1][0] + 1, "")
+            await producer.send_offsets_to_transaction({self._cursor_key: cursor}, self._cursor_group)
+            await producer.commit_transaction()
+
+    async def close(self) -> None:
+        """Let the producer go; an open transaction is aborted by the next one's start."""
+        await _close(self._producer)
+
+
+class IdempotentPublisher:
+    """At least once: the cursor is in the store alone, and may lag behind what was published."""
+
+    def __init__(self, part: int, *, bootstrap_servers: str, topics: Topics, elsewhere: Elsewhere) -> None:
+        self._part = part
+        self._topics = topics
+        self._elsewhere = elsewhere
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=2 * 1024 * 1024,
+            retry_backoff_ms=20,
+            request_timeout_ms=int(DEADLINE_SECONDS * 1000),
+        )
+
+    async def start(self) -> int | None:
+        """Connect; the broker knows no cursor."""
+        async with _faults():
+            await self._producer.start()
+        return None
+
+    async def publish(self, rows: Rows) -> None:
+        """Publish and await every batch."""
+        await self._elsewhere.send(forwarded_records(self._topics, rows))
+        async with _faults():
+            await _send_batches(self._producer, self._part, own_records(self._topics, self._part, rows))
+
+    async def close(self) -> None:
+        """Let the producer go."""
+        await _close(self._producer)
+
+
+@asynccontextmanager
+async def _faults() -> AsyncIterator[None]:
+    """Bound the time, and call every error transient: the producer is thrown away after any."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield
+    except (KafkaError, OSError, TimeoutError, ValueError) as error:
+        raise Transient(f"{type(error).__name__}: {error}") from error
+
+
+async def _send_batches(producer: AIOKafkaProducer, part: int, records: Sequence[OutRecord]) -> None:
+    """Send the records of each topic in batches built by hand: half the cost of sending one by one."""
+    futures = []
+    for topic, group in groupby(sorted(records, key=_topic), key=_topic):
+        batch = producer.create_batch()
+        for record in group:
+            if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
+                futures.append(await producer.send_batch(batch, topic, partition=part))
+                batch = producer.create_batch()  # an empty batch takes its first record whatever its size
+                batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers)
+        if batch.record_count():
+            futures.append(await producer.send_batch(batch, topic, partition=part))
+    await _all(futures)
+
+
+async def _send_each(producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
+    await _all(
+        [
+            await producer.send(
+                record.topic, record.value, record.key, partition=record.partition, headers=record.headers
+            )
+            for record in records
+        ]
+    )
+
+
+async def _all(futures: "Sequence[asyncio.Future[object]]") -> None:
+    """Await every send: a transaction commits happily although one of its sends failed."""
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _close(producer: AIOKafkaProducer | None) -> None:
+    if producer is not None:
+        with suppress(KafkaError, OSError, TimeoutError, ValueError):
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await producer.stop()
+
+
+def _topic(record: OutRecord) -> str:
+    return record.topic

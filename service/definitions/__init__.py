@@ -1,0 +1,1 @@
+"""Definition documents: reading YAML with its places, and the definitions that ship with the service."""

@@ -1,0 +1,206 @@
+"""Publishes one partition's committed rows in order, each once: from memory while all goes well, else from the outbox.
+
+After any error the publisher is thrown away; a new one fences it, says how far it got, and goes on from there.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+import structlog
+
+from handlers.faults import Fault, Parted, Transient
+from handlers.ports import JournalRow, Outbox, Ownership, Publisher
+from service.telemetry import Telemetry
+from service.tokens import TokenBucket
+
+ROWS_MAX = 1000
+BYTES_MAX = 4 * 1024 * 1024
+KEPT_ROWS_MAX = 5000
+BACKLOG_ROWS_MAX = 50_000
+BACKLOG_SECONDS_MAX = 60.0
+BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+NOTE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+SeqRow = tuple[int, JournalRow]
+
+
+class Relay:
+    """One partition's relay, from a claim to its end."""
+
+    def __init__(
+        self,
+        owned: Ownership,
+        *,
+        outbox: Outbox,
+        publishers: Callable[[int], Publisher],
+        tokens: TokenBucket,
+        telemetry: Telemetry,
+    ) -> None:
+        self._owned = owned
+        self._outbox = outbox
+        self._publishers = publishers
+        self._tokens = tokens
+        self._telemetry = telemetry
+        self._publisher: Publisher | None = None
+        self._kept: deque[SeqRow] = deque()
+        self._next_seq = owned.next_seq
+        self._cursor = owned.published_seq
+        self._noted = owned.published_seq
+        self._progress = asyncio.Event()
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._waived = False
+        self._stuck_since: float | None = None
+
+    @property
+    def cursor(self) -> int:
+        """Return the next seq to publish."""
+        return self._cursor
+
+    @property
+    def backlog(self) -> int:
+        """Return how many committed rows are not published yet."""
+        return self._next_seq - self._cursor
+
+    async def start(self) -> None:
+        """Fence earlier publishers and find out how far they got; raises Parted or Transient."""
+        publisher = self._publishers(self._owned.part)
+        self._publisher = publisher
+        cursor = await publisher.start()
+        if cursor is not None and cursor > self._next_seq:
+            raise Parted(
+                self._owned.part,
+                f"the events topic is at row {cursor}, the store only at {self._next_seq}: "
+                "the database is older than what was published; see docs/operations.md, parted log",
+            )
+        self._cursor = max(cursor or 0, self._cursor)
+        while self._kept and self._kept[0][0] < self._cursor:
+            self._kept.popleft()
+
+    def committed(self, first_seq: int, rows: Sequence[JournalRow]) -> None:
+        """Hear of rows that were just committed."""
+        self._next_seq = first_seq + len(rows)
+        if len(self._kept) < KEPT_ROWS_MAX:
+            self._kept.extend(enumerate(rows, start=first_seq))
+        self._work.set()
+
+    async def room(self) -> None:
+        """Wait while too much is committed and not published."""
+        if self._crowded():
+            self._telemetry.intake_paused.labels(self._owned.part).set(1)
+            while not self._waived and (self.backlog > BACKLOG_ROWS_MAX // 2 or self._stuck()):
+                self._progress.clear()
+                await self._progress.wait()
+            self._telemetry.intake_paused.labels(self._owned.part).set(0)
+
+    def waive_room(self) -> None:
+        """Keep nobody waiting for room any more."""
+        self._waived = True
+        self._progress.set()
+
+    def stop(self) -> None:
+        """End after what is kept in memory has been published, or could not be."""
+        self._stopping = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Publish until stopped; raises Parted, or a fault that is ours."""
+        failures = 0
+        last_note = asyncio.get_running_loop().time()
+        while True:
+            try:
+                if self._publisher is None:
+                    await self.start()
+                rows = await self._next_rows()
+                if not rows:
+                    break
+                await self._publish(rows)
+                failures = 0
+            except Transient as fault:
+                await self._drop_publisher()
+                if self._stopping:
+                    log.warning("relay.unfinished", part=self._owned.part, backlog=self.backlog, reason=str(fault))
+                    break
+                log.warning("relay.retry", part=self._owned.part, reason=str(fault), failures=failures)
+                self._telemetry.relay_restarts.inc()
+                await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                failures += 1
+            now = asyncio.get_running_loop().time()
+            if now - last_note >= NOTE_SECONDS:
+                last_note = now
+                await self._note()
+        await self._note()
+
+    async def close(self) -> None:
+        """Let the publisher go."""
+        await self._drop_publisher()
+
+    async def _publish(self, rows: Sequence[SeqRow]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._stuck_since = self._stuck_since or started
+        await self._tokens.take()
+        if self._publisher is None:
+            raise Transient("the publisher is gone")
+        await self._publisher.publish(rows)
+        self._stuck_since = None
+        self._cursor = rows[-1][0] + 1
+        while self._kept and self._kept[0][0] < self._cursor:
+            self._kept.popleft()
+        self._progress.set()
+        self._telemetry.published(rows, loop.time() - started, self._owned.part, self.backlog)
+
+    async def _next_rows(self) -> Sequence[SeqRow]:
+        """Return the next rows to publish, from memory or the outbox; none only when stopping with none left."""
+        while self._cursor >= self._next_seq:
+            if self._stopping:
+                return ()
+            self._work.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), NOTE_SECONDS)
+            if self._cursor >= self._next_seq and self._noted < self._cursor:
+                await self._note()
+        if not self._kept or self._kept[0][0] != self._cursor:
+            self._kept.clear()
+            self._kept.extend(await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX))
+        rows = _bounded(islice(self._kept, ROWS_MAX))
+        if not rows or rows[0][0] != self._cursor or rows[-1][0] != self._cursor + len(rows) - 1:
+            self._kept.clear()
+            raise Fault(f"the outbox of partition {self._owned.part} has no row {self._cursor}: it is not gapless")
+        return rows
+
+    async def _note(self) -> None:
+        if self._noted < self._cursor:
+            with suppress(Transient):
+                await self._outbox.note_published(self._owned, self._cursor)
+                self._noted = self._cursor
+
+    async def _drop_publisher(self) -> None:
+        if self._publisher is not None:
+            publisher, self._publisher = self._publisher, None
+            await publisher.close()
+
+    def _crowded(self) -> bool:
+        return self.backlog > BACKLOG_ROWS_MAX or self._stuck()
+
+    def _stuck(self) -> bool:
+        if self._stuck_since is None:
+            return False
+        return asyncio.get_running_loop().time() - self._stuck_since > BACKLOG_SECONDS_MAX
+
+
+def _bounded(rows: "islice[SeqRow]") -> list[SeqRow]:
+    """Return as many rows as one transaction should carry."""
+    taken: list[SeqRow] = []
+    size = 0
+    for seq, row in rows:
+        size += len(row.event or b"") + len(row.reply or b"")
+        if taken and size > BYTES_MAX:
+            break
+        taken.append((seq, row))
+    return taken

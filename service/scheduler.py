@@ -1,0 +1,90 @@
+"""Emits ticks: the database's clock, read before the commands partition's end offset that goes with it.
+
+Any worker may emit; a session lock chooses one. A second emitter is harmless, none is an alert.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from contracts.ticks import Tick
+from contracts.topics import Topics
+from service.store.leader import Leader, LeaderLostError
+from service.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 2.0
+
+
+class TickEmitter:
+    """Sends one tick per commands partition and period while it is the leader."""
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        database_url: str,
+        topics: Topics,
+        name: str,
+        period_seconds: float,
+        telemetry: Telemetry,
+    ) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._database_url = database_url
+        self._topics = topics
+        self._name = name
+        self._period_seconds = period_seconds
+        self._telemetry = telemetry
+        self.leading = False
+
+    async def run(self) -> None:
+        """Emit until cancelled; start over after a lost connection."""
+        while True:
+            try:
+                await self._lead()
+            except (LeaderLostError, KafkaError, OSError, TimeoutError) as error:
+                log.warning("ticks.interrupted", reason=f"{type(error).__name__}: {error}")
+            finally:
+                self.leading = False
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _lead(self) -> None:
+        async with Leader(self._database_url, "ticks") as leader:
+            while not await leader.try_lead():
+                await asyncio.sleep(RETRY_SECONDS)
+            log.info("ticks.leading", name=self._name)
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
+            producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers)
+            try:
+                await consumer.start()
+                await producer.start()
+                self.leading = True
+                while True:
+                    await self._emit(leader, consumer, producer)
+                    await asyncio.sleep(self._period_seconds)
+            finally:
+                for client in (producer, consumer):
+                    with suppress(KafkaError, OSError, TimeoutError):
+                        async with asyncio.timeout(RETRY_SECONDS):
+                            await client.stop()
+
+    async def _emit(self, leader: Leader, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+        async with asyncio.timeout(10):
+            now = await leader.clock()
+            parts = await producer.partitions_for(self._topics.commands)
+            ends = await consumer.end_offsets([TopicPartition(self._topics.commands, part) for part in sorted(parts)])
+            for key, end in ends.items():
+                await producer.send(
+                    self._topics.scheduler, self._tick(key.partition, now, end), partition=key.partition
+                )
+            await producer.flush()
+        self._telemetry.tick_time.set(now.timestamp())
+
+    def _tick(self, part: int, now: datetime, end: int) -> bytes:
+        tick = Tick(partition=part, time=now, commands_end_offset=end, emitter=self._name)
+        return tick.model_dump_json().encode()

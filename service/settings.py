@@ -1,0 +1,50 @@
+"""Every setting, once: an environment variable TURNSTILE_* each, listed by `turnstile doctor`."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.topics import Topics
+from handlers.commands import Limits
+
+Delivery = Literal["exactly-once", "at-least-once"]
+
+
+class Settings(BaseSettings):
+    """How this process runs; names are the environment's without TURNSTILE_."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNSTILE_", frozen=True, extra="ignore")
+
+    bootstrap_servers: str | None = Field(None, description="the Kafka broker; none: the embedded one")
+    database_url: str | None = Field(None, description="PostgreSQL 15 or later; none: the embedded one")
+    data_dir: Path = Field(Path(".turnstile"), description="where the embedded broker and database keep their data")
+    prefix: str = Field("turnstile", description="prefix of the topics' names", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
+    partitions: int = Field(6, ge=1, le=1000, description="partitions of the topics that `topics create` makes")
+    replication: int = Field(1, ge=1, le=9, description="replicas of the topics that `topics create` makes")
+    group_id: str = Field("turnstile", min_length=1, description="consumer group, and prefix of transactional ids")
+    delivery: Delivery = Field("exactly-once", description="how events are published: exactly-once or at-least-once")
+    turn_records_max: int = Field(500, ge=1, le=5000, description="commands decided in one database transaction")
+    command_bytes_max: int = Field(256 * 1024, ge=1024, le=512 * 1024, description="largest command, in bytes")
+    idempotency_days: float = Field(
+        14, gt=0, description="how long a command id is remembered; at least the topic's retention"
+    )
+    transactions_per_second: float = Field(400, gt=0, description="Kafka transactions a worker may spend")
+    database_connections: int = Field(8, ge=2, le=200, description="connections of one worker")
+    http_host: str = Field("127.0.0.1", description="address of /metrics and /health")
+    http_port: int = Field(9464, ge=0, le=65535, description="port of /metrics and /health; 0 picks a free one")
+    tick_seconds: float = Field(1.0, gt=0, le=60, description="seconds between ticks")
+    log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @property
+    def topics(self) -> Topics:
+        """The topics under this prefix."""
+        return Topics(prefix=self.prefix)
+
+    @property
+    def limits(self) -> Limits:
+        """What bounds a command."""
+        return Limits(command_bytes_max=self.command_bytes_max, window=timedelta(days=self.idempotency_days))

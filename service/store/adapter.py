@@ -1,0 +1,94 @@
+"""The store as the handlers and the protocol see it, on a pool of connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import cast
+
+from domain.decide import Facts
+from domain.definition import Definition
+from handlers.faults import OutcomeUnknown
+from handlers.ports import JournalRow, Loaded, Ownership, Turn, Wanted
+from service.store import apply as writing
+from service.store import load as reading
+from service.store import partitions
+from service.store.outbox import read_outbox
+from service.store.pool import Connection, Pool, faults_of
+
+DEFINITIONS_KEPT = 1000
+
+
+class PostgresStore:
+    """Implements `handlers.ports.Store` and what ownership and relay need besides."""
+
+    def __init__(self, pool: Pool, *, owner: str, damper: timedelta) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._damper = damper
+        self._definitions: dict[tuple[str, int], Definition] = {}
+
+    async def claim(self, part: int, generation: int) -> Ownership:
+        """Become a partition's owner."""
+        async with self._connection() as connection:
+            return await partitions.claim(
+                connection, part, owner=self._owner, generation=generation, damper=self._damper
+            )
+
+    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
+        """Read everything a turn needs."""
+        async with self._connection() as connection:
+            return await reading.load(connection, owned, wanted)
+
+    async def definition(self, name: str, version: int) -> Definition | None:
+        """Return a definition's version, compiled once."""
+        kept = self._definitions.get((name, version))
+        if kept is not None:
+            return kept
+        async with self._connection() as connection:
+            found = await reading.load_definition(connection, name, version)
+        if found is not None:
+            if len(self._definitions) >= DEFINITIONS_KEPT:
+                self._definitions.clear()
+            self._definitions[(name, version)] = found
+        return found
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Apply a turn; never cancelled once it has begun."""
+        return await asyncio.shield(self._apply(owned, turn))
+
+    async def _apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        async with self._connection(OutcomeUnknown) as connection:
+            return await writing.apply(connection, owned, turn)
+
+    @asynccontextmanager
+    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[writing.LockedSession]:
+        """Hold the counters for a turn that met a full one."""
+        async with writing.locked(self._pool, owned, counters) as session:
+            yield session
+
+    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
+        """Return committed rows from `seq` on."""
+        async with self._connection() as connection:
+            return await read_outbox(connection, part, seq, limit)
+
+    async def note_published(self, owned: Ownership, seq: int) -> None:
+        """Remember how far the relay got."""
+        async with self._connection() as connection:
+            await partitions.note_published(connection, owned.part, owned.epoch, seq)
+
+    async def note_halted(self, owned: Ownership, reason: str) -> None:
+        """Remember why a partition is halted."""
+        async with self._connection() as connection:
+            await partitions.note_halted(connection, owned.part, owned.epoch, reason)
+
+    async def clock(self) -> datetime:
+        """Return the database's clock."""
+        async with self._connection() as connection:
+            return cast("datetime", await connection.fetchval("select clock_timestamp()"))
+
+    @asynccontextmanager
+    async def _connection(self, lost: type[OutcomeUnknown] | None = None) -> AsyncIterator[Connection]:
+        with faults_of(lost) if lost is not None else faults_of():
+            async with self._pool.acquire() as connection:
+                yield connection

@@ -1,0 +1,121 @@
+"""Writes a turn: one round trip, one commit, the fence first. Conflicts come back as facts."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import asyncpg
+import orjson
+
+from domain.decide import Facts
+from domain.workflow import Workflow, dump
+from handlers.faults import Fenced, OutcomeUnknown
+from handlers.ports import JournalRow, Ownership, Turn
+from service.store.pool import CONFLICT, Connection, Pool, faults_of
+
+APPLY = f"select apply_v1({', '.join(f'${number}' for number in range(1, 36 + 1))})"
+LOCK_PARTITION = "select 1 from partition where part = $1 and epoch = $2 and turn = $3 for update"
+LOCK_COUNTERS = """
+select definition, max_open - open as room from open_count
+ where definition = any ($1) and max_open is not null order by definition for update
+"""
+
+
+async def apply(connection: Connection, owned: Ownership, turn: Turn) -> Ownership | Facts:
+    """Apply a turn; returns the ownership after it, or the facts of a conflict."""
+    with faults_of(lost=OutcomeUnknown):
+        try:
+            first_seq = await connection.fetchval(APPLY, *_arguments(owned, turn))
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != CONFLICT:
+                raise
+            detail = orjson.loads(error.detail or "{}")
+            return Facts(detail.get("taken") or {}, detail.get("room") or {})
+    if first_seq != owned.next_seq:
+        raise Fenced(f"partition {owned.part} gave seq {first_seq}, its owner expected {owned.next_seq}")
+    return replace(owned, turn=owned.turn + 1, next_offset=turn.next_offset, next_seq=owned.next_seq + len(turn.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class LockedSession:
+    """A transaction that holds the partition and its counters until the turn is applied."""
+
+    connection: Connection
+    facts: Facts
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Apply within the lock; a conflict takes back this turn alone."""
+        async with self.connection.transaction():
+            outcome = await apply(self.connection, owned, turn)
+            if isinstance(outcome, Facts):
+                raise _ConflictError(outcome)
+            return outcome
+
+
+class _ConflictError(Exception):
+    def __init__(self, facts: Facts) -> None:
+        super().__init__("conflict")
+        self.facts = facts
+
+
+@asynccontextmanager
+async def locked(pool: Pool, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[LockedSession]:
+    """Hold the partition and the counters, locked in this order, for one turn."""
+    with faults_of(lost=OutcomeUnknown):
+        async with pool.acquire() as connection, connection.transaction():
+            if await connection.fetchval(LOCK_PARTITION, owned.part, owned.epoch, owned.turn) is None:
+                raise Fenced(f"partition {owned.part} has another owner")
+            rows = await connection.fetch(LOCK_COUNTERS, list(counters))
+            facts = Facts(room={row["definition"]: row["room"] for row in rows})
+            yield LockedSession(connection, facts)
+
+
+def _arguments(owned: Ownership, turn: Turn) -> list[Any]:
+    return [
+        owned.part,
+        owned.epoch,
+        owned.turn,
+        owned.next_offset,
+        turn.next_offset,
+        owned.tick_time,
+        owned.published_seq,
+        turn.now,
+        *_created(turn.created),
+        *_changed(turn.changed),
+        *_columns(turn.rows),
+        list(turn.open_deltas),
+        list(turn.open_deltas.values()),
+    ]
+
+
+def _created(workflows: Sequence[Workflow]) -> list[list[Any]]:
+    return [
+        [workflow.workflow_id for workflow in workflows],
+        [workflow.root_id for workflow in workflows],
+        [workflow.tenant for workflow in workflows],
+        [workflow.definition for workflow in workflows],
+        [workflow.definition_version for workflow in workflows],
+        [workflow.state for workflow in workflows],
+        [workflow.version for workflow in workflows],
+        [workflow.completed_at is None for workflow in workflows],
+        [dump(workflow).decode() for workflow in workflows],
+    ]
+
+
+def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
+    return [
+        [workflow.workflow_id for workflow in workflows],
+        [workflow.state for workflow in workflows],
+        [workflow.version for workflow in workflows],
+        [workflow.completed_at is None for workflow in workflows],
+        [workflow.definition_version for workflow in workflows],
+        [dump(workflow).decode() for workflow in workflows],
+    ]
+
+
+def _columns(rows: Sequence[JournalRow]) -> list[list[Any]]:
+    """Return the rows column by column, in the order of apply_v1's arguments."""
+    order = ("kind", "key", "workflow_id", "sequence", "type", "command_id", "digest", "event", "reply")
+    columns = dict(zip(JournalRow._fields, map(list, zip(*rows, strict=True)), strict=False)) if rows else {}
+    return [columns.get(name, []) for name in (*order, "traceparent", "record_offset")]

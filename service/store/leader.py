@@ -1,0 +1,54 @@
+"""Chooses one process for a job by a session lock, which goes with its connection."""
+
+from datetime import datetime
+from types import TracebackType
+from typing import Self, cast
+from zlib import crc32
+
+import asyncpg
+
+from service.store.pool import DatabaseUnreachableError, open_connection
+
+LOCK_CLASS = 7404
+
+
+class LeaderLostError(Exception):
+    """The connection that held the lock is gone."""
+
+
+class Leader:
+    """One session that may hold the lock of a job."""
+
+    def __init__(self, database_url: str, job: str) -> None:
+        self._database_url = database_url
+        self._key = crc32(job.encode()) % 2**31
+        self._connection: asyncpg.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._connection = await open_connection(self._database_url)
+        except DatabaseUnreachableError as error:
+            raise LeaderLostError(str(error)) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def try_lead(self) -> bool:
+        """Say whether this session holds the lock now."""
+        return bool(await self._value("select pg_try_advisory_lock($1, $2)", LOCK_CLASS, self._key))
+
+    async def clock(self) -> datetime:
+        """Return the database's clock, by the very session that holds the lock."""
+        return cast("datetime", await self._value("select clock_timestamp()"))
+
+    async def _value(self, query: str, *arguments: int) -> object:
+        if self._connection is None:
+            raise LeaderLostError("not connected")
+        try:
+            return await self._connection.fetchval(query, *arguments)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise LeaderLostError(f"{type(error).__name__}: {error}") from error

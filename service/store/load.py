@@ -1,0 +1,71 @@
+"""Reads what a turn needs in one query: rows, the places of ids stored elsewhere, decided commands, the clock."""
+
+import orjson
+
+from domain.definition import Definition, compile_document
+from domain.idempotency import Remembered
+from domain.workflow import Workflow
+from handlers.faults import Fault
+from handlers.ports import Loaded, Ownership, Place, Wanted
+from service.store.pool import Connection, faults_of
+
+LOAD = """
+with wanted as materialized (select unnest($2::text[]) as id),
+     found as materialized (
+         select w.workflow_id, w.body from wanted join workflow w on w.part = $1 and w.workflow_id = wanted.id
+     )
+select 1 as kind, workflow_id as id, body as text, null::bytea as digest, null::bytea as reply, null::int as number,
+       null::timestamptz as at from found
+union all
+select 2, r.workflow_id, r.root_id, null, null, r.part, null
+  from wanted join workflow_id r on r.workflow_id = wanted.id
+ where not exists (select from found where found.workflow_id = wanted.id)
+union all
+select 3, j.command_id::text, j.key, j.digest, j.reply, null, null
+  from journal j where j.command_id = any ($3::uuid[]) and j.part = $1
+union all
+select 4, d.name, null, null, null, max(d.version), null
+  from definition d where d.name = any ($4::text[]) group by d.name
+union all
+select 5, null, null, null, null, null, clock_timestamp()
+"""
+DEFINITION = "select body from definition where name = $1 and version = $2"
+
+
+async def load(connection: Connection, owned: Ownership, wanted: Wanted) -> Loaded:
+    """Load a turn's facts as they stand now."""
+    with faults_of():
+        rows = await connection.fetch(
+            LOAD, owned.part, list(wanted.workflow_ids), list(wanted.command_ids), list(wanted.definitions)
+        )
+    workflows: dict[str, Workflow] = {}
+    places: dict[str, Place] = {}
+    remembered: dict[tuple[str, str], Remembered] = {}
+    latest: dict[str, int] = {}
+    now = None
+    for kind, key, text, digest, reply, number, at in rows:
+        if kind == 1:
+            workflows[key] = Workflow(**orjson.loads(text))
+        elif kind == 2:  # noqa: PLR2004 - the query's own kinds
+            places[key] = Place(number, text)
+        elif kind == 3:  # noqa: PLR2004
+            remembered[(text, key)] = Remembered(digest, reply)
+        elif kind == 4:  # noqa: PLR2004
+            latest[key] = number
+        else:
+            now = at
+    if now is None:
+        raise Fault("the load query gave no clock")
+    return Loaded(now, workflows, places, remembered, latest)
+
+
+async def load_definition(connection: Connection, name: str, version: int) -> Definition | None:
+    """Load and compile one version of a definition."""
+    with faults_of():
+        body = await connection.fetchval(DEFINITION, name, version)
+    if body is None:
+        return None
+    compiled = compile_document(orjson.loads(body))
+    if not isinstance(compiled, Definition):
+        raise Fault(f"{name} version {version} is stored but does not compile: {compiled}")
+    return compiled

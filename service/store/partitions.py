@@ -1,0 +1,128 @@
+"""The partitions' rows: who owns them, whether this store and this cluster belong together."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from handlers.faults import Fenced
+from handlers.ports import Ownership
+from service.store.pool import Connection, faults_of
+
+
+class WrongClusterError(Exception):
+    """The store belongs to another cluster, or the topic has another number of partitions than it was used with."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """A partition as the store has it, for people to look at."""
+
+    part: int
+    epoch: int
+    turn: int
+    owner: str | None
+    group_generation: int
+    touched_at: datetime
+    n_parts: int
+    cluster_id: str
+    incarnation: UUID
+    next_offset: int
+    next_seq: int
+    published_seq: int
+    tick_time: datetime | None
+    halted: str | None
+    outbox_age_s: float | None
+
+
+async def ensure(connection: Connection, *, cluster_id: str, n_parts: int) -> None:
+    """Make the partitions' rows on a new store; refuse another cluster or another number of partitions."""
+    with faults_of():
+        async with connection.transaction():
+            await connection.execute("lock table partition in share row exclusive mode")
+            rows = await connection.fetch("select part, n_parts, cluster_id from partition order by part")
+            if not rows:
+                await connection.executemany(
+                    "insert into partition (part, n_parts, cluster_id, incarnation) values ($1, $2, $3, $4)",
+                    [(part, n_parts, cluster_id, uuid4()) for part in range(n_parts)],
+                )
+                return
+    stored_cluster, stored_parts = rows[0]["cluster_id"], rows[0]["n_parts"]
+    if stored_cluster != cluster_id:
+        raise WrongClusterError(
+            f"this database belongs to Kafka cluster {stored_cluster}, but the broker is {cluster_id}: "
+            "give the broker this database was used with, or an empty database"
+        )
+    if n_parts < stored_parts:
+        raise WrongClusterError(
+            f"the commands topic has {n_parts} partitions, but {stored_parts} were used: "
+            "the topic was made anew; restore it, or use an empty database"
+        )
+    if n_parts > stored_parts:
+        raise WrongClusterError(
+            f"the commands topic has {n_parts} partitions, the database knows {stored_parts}: "
+            "run `turnstile topics grow` to take the new ones in"
+        )
+
+
+async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
+    """Take new partitions in; roots that are stored stay where they are. Returns how many were added."""
+    with faults_of():
+        async with connection.transaction():
+            await connection.execute("lock table partition in share row exclusive mode")
+            known = await connection.fetchval("select count(*) from partition where cluster_id = $1", cluster_id)
+            await connection.executemany(
+                "insert into partition (part, n_parts, cluster_id, incarnation) values ($1, $2, $3, $4)",
+                [(part, n_parts, cluster_id, uuid4()) for part in range(known, n_parts)],
+            )
+            await connection.execute("update partition set n_parts = $1", n_parts)
+    return max(n_parts - int(known), 0)
+
+
+async def claim(connection: Connection, part: int, *, owner: str, generation: int, damper: timedelta) -> Ownership:
+    """Become the partition's owner; raises Fenced where a later generation of the group has it."""
+    with faults_of():
+        row = await connection.fetchrow("select * from claim_v1($1, $2, $3, $4)", part, owner, generation, damper)
+    if row is None:
+        raise Fenced(f"partition {part} was claimed by a later generation of the group")
+    return Ownership(
+        part=part,
+        epoch=row["epoch"],
+        turn=row["turn"],
+        next_offset=row["next_offset"],
+        next_seq=row["next_seq"],
+        published_seq=row["published_seq"],
+        incarnation=row["incarnation"],
+        n_parts=row["n_parts"],
+        tick_time=row["tick_time"],
+        halted=row["halted"],
+    )
+
+
+async def note_published(connection: Connection, part: int, epoch: int, seq: int) -> None:
+    """Remember how far the relay got: a hint in exactly-once mode, the cursor in at-least-once mode."""
+    with faults_of():
+        await connection.execute(
+            "update partition set published_seq = $3 where part = $1 and epoch = $2 and published_seq < $3",
+            part,
+            epoch,
+            seq,
+        )
+
+
+async def note_halted(connection: Connection, part: int, epoch: int, reason: str) -> None:
+    """Remember why a partition is halted, so that no other worker takes it up."""
+    with faults_of():
+        await connection.execute("update partition set halted = $3 where part = $1 and epoch = $2", part, epoch, reason)
+
+
+async def states(connection: Connection) -> list[PartitionState]:
+    """Return every partition as it stands, with the age in seconds of its oldest unpublished row."""
+    with faults_of():
+        rows = await connection.fetch(
+            """
+            select p.*, extract(epoch from clock_timestamp() - j.decided_at)::float8 as outbox_age_s
+              from partition p left join journal j on j.part = p.part and j.seq = p.published_seq
+             order by p.part
+            """
+        )
+    return [PartitionState(**dict(row)) for row in rows]

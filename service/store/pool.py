@@ -1,0 +1,101 @@
+"""Connections to PostgreSQL: one place for their settings and for what their errors mean.
+
+08, 53, 55, 57, 40 and 25 are transient; 22 is poison; anything else is ours and stops the process.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from handlers.faults import Fault, Fenced, Poison, Transient
+
+SCHEMA = "turnstile"
+FENCED = "TS001"
+CONFLICT = "TS002"
+APPLY_SECONDS_MAX = 5
+READ_SECONDS_MAX = 2
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+_TRANSIENT_CLASSES = frozenset({"08", "53", "55", "57", "40", "25"})
+_POISON_CLASS = "22"
+
+
+class DatabaseUnreachableError(Exception):
+    """PostgreSQL does not answer; the message says where and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the database does not answer ({reason}); check TURNSTILE_DATABASE_URL and that it runs")
+
+
+async def open_pool(database_url: str, *, size: int, statement_seconds_max: int = APPLY_SECONDS_MAX) -> Pool:
+    """Open a pool whose statements end by themselves; raises DatabaseUnreachableError."""
+    try:
+        return await asyncpg.create_pool(
+            plain_url(database_url),
+            min_size=1,
+            max_size=size,
+            command_timeout=2 * statement_seconds_max,
+            max_inactive_connection_lifetime=0,
+            server_settings={
+                "search_path": SCHEMA,
+                "application_name": "turnstile",
+                "statement_timeout": f"{statement_seconds_max}s",
+                "lock_timeout": "2s",
+                "idle_in_transaction_session_timeout": "5s",
+                "timezone": "UTC",
+                "jit": "off",
+                "tcp_keepalives_idle": "5",
+                "tcp_keepalives_interval": "2",
+                "tcp_keepalives_count": "3",
+            },
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+
+
+async def open_connection(database_url: str) -> asyncpg.Connection:
+    """Open one connection that stays, for a session lock; raises DatabaseUnreachableError."""
+    try:
+        return await asyncpg.connect(
+            plain_url(database_url), command_timeout=10, server_settings={"search_path": SCHEMA, "timezone": "UTC"}
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def faults_of(lost: type[Transient] = Transient) -> Iterator[None]:
+    """Turn the driver's errors into our faults; `lost` is what a lost connection means here."""
+    try:
+        yield
+    except asyncpg.PostgresConnectionError as error:
+        raise lost(str(error)) from error
+    except asyncpg.PostgresError as error:
+        raise _fault(error) from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise lost(f"{type(error).__name__}: {error}") from error
+
+
+def _fault(error: asyncpg.PostgresError) -> Fault:
+    state = error.sqlstate or ""
+    if state == FENCED:
+        return Fenced(str(error))
+    if state[:2] in _TRANSIENT_CLASSES:
+        return Transient(f"{state}: {error}")
+    if state[:2] == _POISON_CLASS:
+        return Poison(f"{state}: {error}")
+    return Fault(f"{state}: {error}")
+
+
+def plain_url(database_url: str) -> str:
+    """Return the URL as asyncpg reads it."""
+    return database_url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def alchemy_url(database_url: str) -> str:
+    """Return the URL as SQLAlchemy reads it."""
+    return plain_url(database_url).replace("postgresql://", "postgresql+asyncpg://", 1)

@@ -1,0 +1,79 @@
+"""Every metric's name, in one place. Prometheus scrapes them at /metrics."""
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from handlers.commands import Taken
+from handlers.ports import JournalRow
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Telemetry:
+    """The metrics of one worker, on a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.transitions = Counter(
+            "workflow_transition", "Commands decided", ["entity_type", "result"], registry=registry
+        )
+        self.outbox_events = Counter(
+            "outbox_events_processed", "Journal rows published", ["event_type", "status"], registry=registry
+        )
+        self.dead_letters = Counter("turnstile_dead_letters", "Records that could not be read", registry=registry)
+        self.forwarded = Counter(
+            "turnstile_commands_forwarded",
+            "Commands that came on another partition than their root's",
+            registry=registry,
+        )
+        self.turns = Counter("turnstile_turns", "Turns applied", ["part"], registry=registry)
+        self.turn_records = Histogram(
+            "turnstile_turn_rows", "Journal rows per turn", buckets=_BATCH_SIZES, registry=registry
+        )
+        self.turn_seconds = Histogram(
+            "turnstile_turn_seconds", "From records taken to committed", buckets=_LATENCY_SECONDS, registry=registry
+        )
+        self.publish_seconds = Histogram(
+            "turnstile_publish_seconds", "One transaction of the relay", buckets=_LATENCY_SECONDS, registry=registry
+        )
+        self.next_offset = Gauge("turnstile_next_offset", "Next command to decide", ["part"], registry=registry)
+        self.backlog = Gauge("turnstile_outbox_depth", "Committed rows not published", ["part"], registry=registry)
+        self.intake_paused = Gauge(
+            "turnstile_intake_paused", "1 while the outbox holds intake back", ["part"], registry=registry
+        )
+        self.halted = Gauge("turnstile_partition_halted", "1 while a partition is halted", ["part"], registry=registry)
+        self.owned = Gauge("turnstile_partitions_active", "Partitions this worker takes turns of", registry=registry)
+        self.claims_lost = Counter("turnstile_claims_lost", "Times a partition was claimed again", registry=registry)
+        self.relay_restarts = Counter("turnstile_relay_restarts", "Publishers thrown away", registry=registry)
+        self.tick_time = Gauge("turnstile_tick_time_seconds", "Time of the last tick emitted", registry=registry)
+
+    def applied(self, part: int, taken: Taken) -> None:
+        """Count a committed turn."""
+        rows = taken.turn.rows
+        self.turns.labels(part).inc()
+        self.turn_records.observe(len(rows))
+        self.next_offset.labels(part).set(taken.owned.next_offset)
+        tally = Tally(_result(row) for row in rows)
+        for (entity_type, result), count in tally.items():
+            if result == "dead_letter":
+                self.dead_letters.inc(count)
+            elif result == "forward":
+                self.forwarded.inc(count)
+            else:
+                self.transitions.labels(entity_type, result).inc(count)
+
+    def published(self, rows: Sequence[tuple[int, JournalRow]], seconds: float, part: int, backlog: int) -> None:
+        """Count what the relay published."""
+        self.publish_seconds.observe(seconds)
+        self.backlog.labels(part).set(backlog)
+        for kind, count in Tally(row.type for _, row in rows).items():
+            self.outbox_events.labels(kind, "published").inc(count)
+
+
+def _result(row: JournalRow) -> tuple[str, str]:
+    if row.kind == "event":
+        return row.type.partition(".")[0], "accepted"
+    return "workflow", "refused" if row.kind == "reply" else row.kind

@@ -1,0 +1,154 @@
+"""A worker: one consumer, one owner per assigned partition, and a stop that leaves nothing half done."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from faststream.kafka import KafkaBroker
+
+from handlers.batch import sort
+from handlers.commands import CommandsHandler
+from handlers.ports import Guards, Ownership, Publisher, Record
+from handlers.routes import SESSION_MS, subscribe
+from service.broker.log import ConsumerLog, Rebalances
+from service.broker.publishers import Elsewhere, IdempotentPublisher, TransactionalPublisher
+from service.ownership import PartitionOwner, Phase
+from service.relay import Relay
+from service.settings import Settings
+from service.store.adapter import PostgresStore
+from service.store.pool import Pool
+from service.telemetry import Telemetry
+from service.tokens import TokenBucket
+
+DRAIN_SECONDS_MAX = 5.0
+CLAIM_DAMPER = timedelta(milliseconds=2 * SESSION_MS)
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Takes turns of the partitions that the consumer group assigns to it."""
+
+    def __init__(
+        self, settings: Settings, *, bootstrap_servers: str, pool: Pool, guards: Guards, telemetry: Telemetry
+    ) -> None:
+        self._settings = settings
+        self._bootstrap_servers = bootstrap_servers
+        self._telemetry = telemetry
+        self._topics = settings.topics
+        self._store = PostgresStore(pool, owner=f"{socket.gethostname()}:{os.getpid()}", damper=CLAIM_DAMPER)
+        self._handler = CommandsHandler(self._store, guards, settings.limits)
+        self._tokens = TokenBucket(settings.transactions_per_second, burst=settings.transactions_per_second / 10)
+        self._elsewhere = Elsewhere(bootstrap_servers)
+        self._log = ConsumerLog(self._topics)
+        self._broker = KafkaBroker(
+            bootstrap_servers, consumer_only=True, allow_auto_create_topics=False, logger=_quiet(), apply_types=False
+        )
+        listener = Rebalances(self._topics, assigned=self._assigned, revoked=self._revoked)
+        self._subscriber = subscribe(
+            self._broker, self._topics, group_id=settings.group_id, listener=listener, sort=self._sort
+        )
+        self._owners: dict[int, PartitionOwner] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Join the group; turns begin as partitions are assigned."""
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._broker.start()
+
+    async def failed(self) -> None:
+        """Wait for ever, or raise the fault that must stop the process."""
+        if self._failed is not None:
+            await asyncio.shield(self._failed)
+
+    async def stop(self) -> None:
+        """Drain every partition, then leave the group."""
+        await self._revoked(list(self._owners))
+        await self._broker.stop()
+        await self._elsewhere.close()
+
+    def phases(self) -> dict[int, tuple[Phase, str | None]]:
+        """Return where each assigned partition is, and why it is halted."""
+        return {part: (owner.phase, owner.reason) for part, owner in sorted(self._owners.items())}
+
+    def _sort(self, records: Sequence[Record]) -> None:
+        inboxes = {part: owner.inbox for part, owner in self._owners.items()}
+        sort(records, inboxes, scheduler_topic=self._topics.scheduler)
+
+    def _assigned(self, parts: Iterable[int]) -> None:
+        self._log.consumer = self._subscriber.consumer
+        for part in parts:
+            if part in self._owners:
+                continue
+            self._log.pause(part)
+            owner = PartitionOwner(
+                part,
+                log_of_commands=self._log,
+                claims=self._store,
+                handler=self._handler,
+                relays=self._relay,
+                telemetry=self._telemetry,
+                turn_records_max=self._settings.turn_records_max,
+            )
+            task = asyncio.create_task(owner.run(), name=f"partition-{part}")
+            task.add_done_callback(partial(self._ended, part))
+            self._owners[part] = owner
+            self._tasks[part] = task
+        self._telemetry.owned.set(len(self._owners))
+
+    async def _revoked(self, parts: Iterable[int]) -> None:
+        going = {part: self._tasks[part] for part in parts if part in self._tasks}
+        for part in going:
+            self._owners[part].drain()
+        if going:
+            _, late = await asyncio.wait(going.values(), timeout=DRAIN_SECONDS_MAX)
+            for task in late:
+                log.warning("partition.drain_cut_short", task=task.get_name())
+                task.cancel()
+            await asyncio.gather(*going.values(), return_exceptions=True)
+        for part in going:
+            self._owners.pop(part, None)
+            self._tasks.pop(part, None)
+        self._telemetry.owned.set(len(self._owners))
+
+    def _ended(self, part: int, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("partition.failed", part=part, reason=repr(task.exception()))
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(task.exception() or RuntimeError())
+
+    def _relay(self, owned: Ownership) -> Relay:
+        return Relay(
+            owned,
+            outbox=self._store,
+            publishers=self._publisher,
+            tokens=self._tokens,
+            telemetry=self._telemetry,
+        )
+
+    def _publisher(self, part: int) -> Publisher:
+        if self._settings.delivery == "exactly-once":
+            return TransactionalPublisher(
+                part,
+                bootstrap_servers=self._bootstrap_servers,
+                topics=self._topics,
+                group_id=self._settings.group_id,
+                elsewhere=self._elsewhere,
+            )
+        return IdempotentPublisher(
+            part, bootstrap_servers=self._bootstrap_servers, topics=self._topics, elsewhere=self._elsewhere
+        )
+
+
+def _quiet() -> logging.Logger:
+    """FastStream's own log lines, from warnings up."""
+    logger = logging.getLogger("turnstile.faststream")
+    logger.setLevel(logging.WARNING)
+    return logger
