@@ -16,7 +16,7 @@ _EXPONENT_ABOVE = 21
 
 
 def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """Write a JSON value (dicts, lists, text, int64, finite floats, booleans, None; UUID and aware datetime as text)."""
+    """Write a JSON value: dicts, lists, text, int64, finite floats, booleans, None; UUID and aware datetime as text."""
     quick = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     return quick if _SUSPECT.search(quick) is None else _slow(orjson.loads(quick)).encode()
 

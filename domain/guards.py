@@ -12,7 +12,11 @@ VARIABLES = ("workflow", "command", "actor", "children", "slas", "now")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A guard and its inputs: plain JSON under each of `VARIABLES`, `now` as RFC 3339 text."""
+    """A guard and its inputs: plain JSON under each of `VARIABLES`, `now` as RFC 3339 text.
+
+    No text may hold a NUL: the CEL library ends a text there, so that "admin", NUL, "x" would equal "admin".
+    The decoder refuses such commands before they come here.
+    """
 
     guard: Guard
     inputs: Mapping[str, Any]

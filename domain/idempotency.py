@@ -1,4 +1,4 @@
-"""What is known before a workflow is looked at: has this command been decided, and may it still be?
+"""What is known before a workflow is looked at: whether this command was decided, and whether it still may be.
 
 The key is (root id, command id). Content is the body without `submitted_at` and token, so a retry that
 only stamps a new time is the same command.

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 import orjson
@@ -207,5 +207,5 @@ def _uuid(value: Any) -> str | None:  # noqa: ANN401 - whatever was in the body
         return None
 
 
-def _is_id(value: Any) -> bool:  # noqa: ANN401 - whatever was in the body
+def _is_id(value: Any) -> TypeGuard[str]:  # noqa: ANN401 - whatever was in the body
     return isinstance(value, str) and 0 < len(value) <= ID_CHARACTERS_MAX and problem_of(value) is None

@@ -166,7 +166,7 @@ class Publisher(Protocol):
     """Publishes one partition's rows; thrown away after any error."""
 
     async def start(self) -> int | None:
-        """Fence earlier publishers of the partition and return the next seq by the broker's cursor, None if it has none."""
+        """Fence earlier publishers and return the next seq by the broker's cursor, None if it has none."""
         ...
 
     async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:

@@ -55,8 +55,7 @@ class TickEmitter:
 
     async def _lead(self) -> None:
         async with Leader(self._database_url, "ticks") as leader:
-            while not await leader.try_lead():
-                await asyncio.sleep(RETRY_SECONDS)
+            await self._wait_to_lead(leader)
             log.info("ticks.leading", name=self._name)
             consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
             producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers)
@@ -72,6 +71,13 @@ class TickEmitter:
                     with suppress(KafkaError, OSError, TimeoutError):
                         async with asyncio.timeout(RETRY_SECONDS):
                             await client.stop()
+
+    async def _wait_to_lead(self, leader: Leader) -> None:
+        """Ask for the lock now and again: whoever holds it says nothing when it goes."""
+        while True:
+            if await leader.try_lead():
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _emit(self, leader: Leader, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(10):

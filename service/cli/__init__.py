@@ -1,1 +1,1 @@
-"""."""
+"""The `turnstile` command: each verb a thin function over what the service already does."""

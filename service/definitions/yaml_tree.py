@@ -32,9 +32,10 @@ VALUES_MAX = 20_000
 _WORDS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
-_WHOLE = re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
+_WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_DIGITS_MAX = 30
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 Place = tuple[int, int]
@@ -164,8 +165,9 @@ def _scalar(tree: Tree, event: ScalarEvent, path: Path) -> str | int | float | b
         if text in _WORDS:
             value = _WORDS[text]
         elif _WHOLE.fullmatch(text):
-            value = int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
-            if not -(2**63) <= value < 2**63:
+            digits = text[:_DIGITS_MAX]
+            value = int(digits, 0) if text[:2] in {"0o", "0x"} else int(digits)
+            if len(text) > _DIGITS_MAX or not -(2**63) <= value < 2**63:
                 problem = "this number is beyond 64 bits: put it in quotes"
         elif _DECIMAL.fullmatch(text):
             value = float(text)

@@ -25,21 +25,21 @@ XES_COLUMNS = Columns()
 
 def raw_events(stream: IO[bytes], file: str, columns: Columns = XES_COLUMNS) -> Iterator[RawEvent]:
     """Yield a row at a time in file order; raises UnreadableLogError."""
-    text = TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, delimiter=columns.delimiter, strict=True)
-    try:
-        header = next(rows, [])
-        _check(header, f"{file}, line 1", columns)
-        for row in rows:
-            if row:
-                yield _event(row, header, f"line {rows.line_num}", file, columns)
-    except csv.Error as error:
-        where = f"{file}, line {rows.line_num}"
-        raise UnreadableLogError(where, f"broken CSV ({error})", "check the quoting and the delimiter") from None
-    except UnicodeDecodeError as error:
-        where = f"{file}, after line {rows.line_num}"
-        problem = f"not UTF-8 (byte {error.object[error.start]:#04x}: {error.reason})"
-        raise UnreadableLogError(where, problem, "convert the file to UTF-8") from None
+    with TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        rows = csv.reader(text, delimiter=columns.delimiter, strict=True)
+        try:
+            header = next(rows, [])
+            _check(header, f"{file}, line 1", columns)
+            for row in rows:
+                if row:
+                    yield _event(row, header, f"line {rows.line_num}", file, columns)
+        except csv.Error as error:
+            where = f"{file}, line {rows.line_num}"
+            raise UnreadableLogError(where, f"broken CSV ({error})", "check the quoting and the delimiter") from None
+        except UnicodeDecodeError as error:
+            where = f"{file}, after line {rows.line_num}"
+            problem = f"not UTF-8 (byte {error.object[error.start]:#04x}: {error.reason})"
+            raise UnreadableLogError(where, problem, "convert the file to UTF-8") from None
 
 
 def _event(row: list[str], header: list[str], place: str, file: str, columns: Columns) -> RawEvent:

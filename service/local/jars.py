@@ -52,8 +52,8 @@ def read_lock(lock: Path = LOCK) -> dict[str, str]:
 
 def jars_folder(cache_dir: Path, lock: Path = LOCK) -> Path:
     """Return the folder of exactly this lock's jars, so that two versions share a cache."""
-    version = KAFKA.rpartition(":")[2]
-    return cache_dir / f"kafka-{version}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:_SHORT]}"
+    version, jars = KAFKA.rpartition(":")[2], "".join(sorted(read_lock(lock).values()))
+    return cache_dir / f"kafka-{version}-{hashlib.sha256(jars.encode()).hexdigest()[:_SHORT]}"
 
 
 def class_path(

@@ -64,7 +64,11 @@ def _try(executable: Path) -> Java | str:
     """Return the Java, or why it will not do."""
     try:
         answer = subprocess.run(  # noqa: S603 - starting the candidate is the question
-            [str(executable), "-version"], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False
+            [str(executable), "-XX:-UsePerfData", "-version"],
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as reason:
         return f"({executable}) does not run: {reason}"

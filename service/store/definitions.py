@@ -42,10 +42,14 @@ async def apply_definition(
                 return False
             if digest is not None:
                 raise DefinitionConflictError(
-                    f"{name} version {version} is applied already and never changes: give the change version {version + 1}"
+                    f"{name} version {version} is applied already and never changes: "
+                    f"give the change version {version + 1}"
                 )
             await connection.execute(
-                "insert into definition (name, version, body, source, digest, applied_by) values ($1, $2, $3, $4, $5, $6)",
+                """
+                insert into definition (name, version, body, source, digest, applied_by)
+                values ($1, $2, $3, $4, $5, $6)
+                """,
                 name,
                 version,
                 parsed.canonical.decode(),
@@ -60,7 +64,10 @@ async def apply_definition(
 async def _limit(connection: Connection, name: str) -> None:
     """Let the latest version's limit count. A first limit waits for turns in flight and counts what is open."""
     max_open = await connection.fetchval(
-        "select (body::jsonb #>> '{limits,max_open}')::bigint from definition where name = $1 order by version desc limit 1",
+        """
+        select (body::jsonb #>> '{limits,max_open}')::bigint from definition
+         where name = $1 order by version desc limit 1
+        """,
         name,
     )
     counted = await connection.fetchval("select true from open_count where definition = $1", name)

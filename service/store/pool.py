@@ -3,8 +3,9 @@
 08, 53, 55, 57, 40 and 25 are transient; 22 is poison; anything else is ours and stops the process.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -99,3 +100,17 @@ def plain_url(database_url: str) -> str:
 def alchemy_url(database_url: str) -> str:
     """Return the URL as SQLAlchemy reads it."""
     return plain_url(database_url).replace("postgresql://", "postgresql+asyncpg://", 1)
+
+
+@asynccontextmanager
+async def fresh_database(database_url: str, name: str) -> AsyncIterator[str]:
+    """Give a new, empty database beside the one of the URL, and drop it in the end."""
+    server = await open_connection(database_url)
+    try:
+        await server.execute(f'create database "{name}"')
+        try:
+            yield urlunsplit(urlsplit(plain_url(database_url))._replace(path=f"/{name}"))
+        finally:
+            await server.execute(f'drop database "{name}" with (force)')
+    finally:
+        await server.close()

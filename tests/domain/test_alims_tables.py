@@ -34,7 +34,7 @@ def definition(name: str) -> Definition:
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize(("source", "target"), product(STATES, STATES))
+@pytest.mark.parametrize(("source", "target"), [*product(STATES, STATES)])
 def test_each_pair_of_states(name: str, source: str, target: str) -> None:
     """A pair has the transition of the table, guarded, or none."""
     reaching = definition(name).by_target.get((source, target), ())

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 
 from contracts.definitions import DefinitionDocument
@@ -11,7 +11,7 @@ from contracts.predicates import Guard
 from domain.definition import Definition, State, Transition, check, compile_document
 
 
-def document(**changes: Any) -> dict[str, Any]:
+def document(**changes: object) -> dict[str, Any]:
     """Return a sound document of three states, changed at the top level."""
     sound = {
         "name": "shop.order",
@@ -25,14 +25,14 @@ def document(**changes: Any) -> dict[str, Any]:
     return sound | changes
 
 
-def compiled(**changes: Any) -> Definition:
+def compiled(**changes: object) -> Definition:
     """Compile a document that must be sound."""
     definition = compile_document(document(**changes))
     assert isinstance(definition, Definition)
     return definition
 
 
-def found(**changes: Any) -> list[tuple[str, str, tuple[str | int, ...]]]:
+def found(**changes: object) -> list[tuple[str, str, tuple[str | int, ...]]]:
     """Return the findings on a changed document, without their messages."""
     return [(finding.severity, finding.code, finding.path) for finding in check(document(**changes))]
 

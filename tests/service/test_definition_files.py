@@ -98,7 +98,7 @@ HOSTILE = {
     "deep mappings": ("{a: " * 60_000, "YAML_TOO_DEEP"),
     "too many values": ("[" + "1," * 100_000 + "]", "YAML_TOO_LARGE"),
     "too many bytes": ("é" * 131_073, "YAML_TOO_LARGE"),
-    "a huge number": ("version: " + "9" * 100_000, "BAD_VALUE"),
+    "a huge number": ("version: " + "9" * 100_000, "YAML_VALUE"),
     "many documents": ("---\n" * 60_000, "YAML_SEVERAL_DOCUMENTS"),
     "a python object": ("!!python/object/apply:os.system ['true']", "YAML_TAG"),
     "a NUL": ("name: \0", "YAML_SYNTAX"),

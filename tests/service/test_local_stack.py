@@ -314,8 +314,8 @@ async def test_records_and_rows_outlive_a_stop(data_dir: Path) -> None:
         with pytest.raises(StackInUseError, match=f"process {os.getpid()} runs"):
             await LocalStack(data_dir, report=silent).start()
         processes = alive(data_dir)
-    expected = [False, False]
-    assert expected == [process.alive for process in processes]
+    gone = [False, False]
+    assert gone == [process.alive for process in processes]
     assert running(data_dir) is None
     async with LocalStack(data_dir, report=silent) as second:
         assert first == second
@@ -379,8 +379,8 @@ async def test_ctrl_c_lets_the_owner_drain(data_dir: Path) -> None:
         os.killpg(owner.pid, signal.SIGINT)
         said, _ = owner.communicate(timeout=60)
         assert said == "drained\n"
-    expected = [False, False]
-    assert expected == [process.alive for process in processes]
+    gone = [False, False]
+    assert gone == [process.alive for process in processes]
     async with LocalStack(data_dir, database=False, report=silent) as resumed:
         expected = ["drained"]
         assert expected == await records(resumed)

@@ -68,7 +68,7 @@ async def test_two_at_once_create_each_topic_once(broker: str, topics: Topics) -
     """Workers that start together do not trip over each other."""
     reports = await asyncio.gather(*(create_topics(broker, topics, 2, 1) for _ in range(3)))
     assert sorted(topics.all()) == sorted(name for report in reports for name in report.created)
-    assert [()] * 3 == [report.problems for report in reports]
+    assert [report.problems for report in reports] == [()] * 3
 
 
 async def test_missing_topics_are_said_and_not_created(broker: str, topics: Topics) -> None:
@@ -129,14 +129,15 @@ async def test_too_few_replicas_are_reported(broker: str, topics: Topics) -> Non
     """A topic with one copy is not what a cluster of three was asked for."""
     await create_topics(broker, topics, 1, 1)
     problems = [problem for problem in await check_topics(broker, topics, 1, 3) if problem.topic == topics.events]
-    assert [("replication", "1"), ("min.insync.replicas", "1")] == [
-        (problem.setting, problem.actual) for problem in problems
+    assert [(problem.setting, problem.actual) for problem in problems] == [
+        ("replication", "1"),
+        ("min.insync.replicas", "1"),
     ]
 
 
 async def test_a_refusal_of_the_broker_is_a_sentence(broker: str, topics: Topics) -> None:
     """Three replicas on one broker cannot be, and the broker's own words say so."""
-    with pytest.raises(TopicsError, match="refuses to create .*replication factor of 3"):
+    with pytest.raises(TopicsError, match=r"refuses to create .*replication factor of 3"):
         await create_topics(broker, topics, 1, 3)
 
 
@@ -167,7 +168,7 @@ async def test_a_silent_address_is_given_up_at_the_deadline(topics: Topics) -> N
 
     hold = asyncio.Event()
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     began = time.monotonic()
     with pytest.raises(TopicsError, match="does not answer"):
         await check_topics(address, topics, 1, 1, deadline_seconds=0.5)

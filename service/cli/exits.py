@@ -1,0 +1,46 @@
+"""The exit codes, and which error ends with which; `docs/cli.md` lists them."""
+
+from enum import IntEnum
+
+from client.client import ClientError, ReplyTimeout
+from handlers.faults import Fault
+from service.app import NotReadyError
+from service.broker.cluster import TopicsError
+from service.event_logs.event import EventLogError
+from service.local.errors import LocalStackError
+from service.store.definitions import DefinitionConflictError
+from service.store.partitions import WrongClusterError
+from service.store.pool import DatabaseUnreachableError
+from service.store.schema import SchemaError
+
+
+class Exit(IntEnum):
+    """What a script may rely on."""
+
+    DONE = 0
+    REFUSED = 1  # a command was rejected, a check found errors, something was not found
+    USAGE = 2  # wrong words or unreadable input
+    SURROUNDINGS = 3  # broker, database, schema or topics are not as needed
+    TIMEOUT = 4  # no answer in time; the command may still be decided
+    INTERRUPTED = 130
+
+
+EXIT_OF: dict[type[Exception], Exit] = {
+    ReplyTimeout: Exit.TIMEOUT,
+    ClientError: Exit.SURROUNDINGS,
+    NotReadyError: Exit.SURROUNDINGS,
+    TopicsError: Exit.SURROUNDINGS,
+    LocalStackError: Exit.SURROUNDINGS,
+    WrongClusterError: Exit.SURROUNDINGS,
+    DatabaseUnreachableError: Exit.SURROUNDINGS,
+    SchemaError: Exit.SURROUNDINGS,
+    Fault: Exit.SURROUNDINGS,
+    DefinitionConflictError: Exit.REFUSED,
+    EventLogError: Exit.USAGE,
+}
+EXPECTED = tuple(EXIT_OF)
+
+
+def exit_of(error: Exception) -> Exit:
+    """Return the code an expected error ends with."""
+    return next(code for kind, code in EXIT_OF.items() if isinstance(error, kind))

@@ -1,0 +1,38 @@
+"""How verbs speak: tables for people, JSON lines for programs, progress and errors on stderr."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+OUT = Console(soft_wrap=True, highlight=False)
+ERR = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print one JSON value on one line."""
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z).decode() + "\n")
+    sys.stdout.flush()
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print a table; cells are shown as text, None as a dash."""
+    table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    OUT.print(table)
+
+
+def say_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        OUT.print(f"{name:<{width}}  {'-' if value is None else value}", markup=False)
+
+
+def complain(message: str) -> None:
+    """Print an error for a person."""
+    ERR.print(f"turnstile: {message}", style="red" if ERR.is_terminal else None, markup=False)
