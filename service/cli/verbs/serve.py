@@ -25,8 +25,8 @@ def dev() -> None:
 
     async def work() -> None:
         async with embedded(chosen) as given:
-            ERR.print(f"broker    {given.bootstrap_servers}\ndatabase  {given.database_url}", markup=False)
-            ERR.print("Ctrl-C stops; `turnstile doctor` in another terminal shows what runs.")
+            ERR.print(f"The broker is at {given.bootstrap_servers}; Ctrl-C stops everything.", markup=False)
+            ERR.print("In another terminal: `turnstile doctor` shows what runs, `turnstile --help` what to do.")
             await serve_until_stopped(chosen, given)
 
     run(work())

@@ -65,6 +65,8 @@ create table journal (
 ) with (autovacuum_freeze_max_age = 1000000000);
 create index journal_workflow on journal (part, workflow_id, sequence) where sequence is not null;
 create index journal_command on journal (command_id) where command_id is not null;
+-- What `why` reads: refusals and repeats alone, so an accepted command pays nothing for it.
+create index journal_reply on journal (part, workflow_id, seq) where kind = 'reply';
 create index journal_dead_letter on journal (part, seq) where kind = 'dead_letter';
 
 -- Definitions, immutable once applied.
