@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
-# What orjson writes differently from RFC 8785: whole floats, exponents, and the order of keys beyond
-# the basic plane. A match inside a string costs time, never correctness.
-_SUSPECT = re.compile(rb"[\xf0-\xf4]|\.0[,}\]]|\d[eE][-+]?\d+[,}\]]|\.0$|\d[eE][-+]?\d+$")
+# What orjson writes differently from RFC 8785: whole floats, exponents, and the order of keys beyond the basic
+# plane. A match inside a string costs time, never correctness.
+_EXPONENT = re.compile(rb"e-?\d+[,}\]]")
+_BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
+_NESTED = frozenset({dict, list, tuple, float})
 _EXPONENT_BELOW = -7
 _EXPONENT_ABOVE = 21
 
@@ -18,7 +20,20 @@ _EXPONENT_ABOVE = 21
 def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     """Write a JSON value: dicts, lists, text, int64, finite floats, booleans, None; UUID and aware datetime as text."""
     quick = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
-    return quick if _SUSPECT.search(quick) is None else _slow(orjson.loads(quick)).encode()
+    if not isinstance(value, dict):
+        return _slow(orjson.loads(quick)).encode()
+    ascii_only = quick.isascii()
+    if ascii_only and _NESTED.isdisjoint(map(type, value.values())):
+        return quick
+    if (
+        b".0," in quick
+        or b".0}" in quick
+        or b".0]" in quick
+        or _EXPONENT.search(quick) is not None
+        or not (ascii_only or _BEYOND_BASIC_PLANE.search(quick) is None)
+    ):
+        return _slow(orjson.loads(quick)).encode()
+    return quick
 
 
 def _slow(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -5,7 +5,6 @@ The checks before these (reading, idempotency, age) are in `domain.idempotency`;
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -24,10 +23,14 @@ RECOVER = "recover"
 
 
 class Circumstances(NamedTuple):
-    """What a decision is made in: when, under which incarnation of the partition, in which conversation."""
+    """What a decision is made in: when, under which incarnation of the partition, in which conversation.
 
-    now: datetime
+    `now` is as `domain.instants` writes it, `command_id` the command's as text: each is written many times.
+    """
+
+    now: str
     incarnation: UUID
+    command_id: str
     correlation_id: str | None = None
 
 
@@ -94,7 +97,7 @@ def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstan
         "actor": {"name": command.requested_by, "tenant": command.tenant},
         "children": [],
         "slas": [],
-        "now": written(circumstances.now),
+        "now": circumstances.now,
     }
 
 
@@ -282,9 +285,9 @@ def _updated(
 def _event(command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return an event as it is written: fields without a value are left out."""
     fields["event_id"] = event_id(circumstances.incarnation, fields["workflow_id"], fields["sequence"])
-    fields["timestamp"] = written(circumstances.now)
-    fields["command_id"] = fields["causation_id"] = str(command.command_id)
-    fields["correlation_id"] = circumstances.correlation_id or fields["command_id"]
+    fields["timestamp"] = circumstances.now
+    fields["command_id"] = fields["causation_id"] = circumstances.command_id
+    fields["correlation_id"] = circumstances.correlation_id or circumstances.command_id
     fields["severity"] = "info"
     if command.requested_by is not None:
         fields["actor"] = command.requested_by

@@ -12,6 +12,8 @@ from handlers.ports import Log, Record
 from handlers.ticks import ReceivedTick, read_tick
 
 INBOX_RECORDS_MAX = 4000
+INBOX_BYTES_MAX = 64 * 1024 * 1024
+TURN_BYTES_MAX = 4 * 1024 * 1024
 BAD_TICKS_KEPT = 100
 
 
@@ -22,6 +24,7 @@ class Inbox:
         self.part = part
         self._log = log
         self._records: deque[Record] = deque()
+        self._bytes = 0
         self._bad_ticks: deque[Unreadable] = deque(maxlen=BAD_TICKS_KEPT)
         self._tick: ReceivedTick | None = None
         self._open = False
@@ -31,7 +34,7 @@ class Inbox:
 
     def open_at(self, offset: int) -> None:
         """Take records from `offset` on."""
-        self._records.clear()
+        self._forget()
         self._expected = offset
         self._open = True
         self._log.seek(self.part, offset)
@@ -41,7 +44,7 @@ class Inbox:
     def shut(self) -> None:
         """Take nothing more and forget what has not been taken."""
         self._open = False
-        self._records.clear()
+        self._forget()
         if not self._paused:
             self._log.pause(self.part)
             self._paused = True
@@ -52,8 +55,9 @@ class Inbox:
             return
         self._expected = record.offset + 1
         self._records.append(record)
+        self._bytes += _size(record)
         self._arrived.set()
-        if len(self._records) >= INBOX_RECORDS_MAX and not self._paused:
+        if not self._paused and (len(self._records) >= INBOX_RECORDS_MAX or self._bytes >= INBOX_BYTES_MAX):
             self._log.pause(self.part)
             self._paused = True
 
@@ -76,12 +80,18 @@ class Inbox:
         self._arrived.clear()
 
     def take(self, limit: int) -> list[Record]:
-        """Take up to `limit` records, in offset order."""
+        """Take up to `limit` records, in offset order; fewer where they are large, so that a turn stays short."""
         records = self._records
-        taken = [records.popleft() for _ in range(min(limit, len(records)))]
+        taken: list[Record] = []
+        size = 0
+        while records and len(taken) < limit and size < TURN_BYTES_MAX:
+            size += _size(records[0])
+            taken.append(records.popleft())
+        self._bytes -= size
         if records:
             self._arrived.set()
-        if self._open and self._paused and len(records) < INBOX_RECORDS_MAX // 2:
+        roomy = len(records) < INBOX_RECORDS_MAX // 2 and self._bytes < INBOX_BYTES_MAX // 2
+        if self._open and self._paused and roomy:
             self._log.resume(self.part)
             self._paused = False
         return taken
@@ -95,6 +105,14 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def _forget(self) -> None:
+        self._records.clear()
+        self._bytes = 0
+
+
+def _size(record: Record) -> int:
+    return 0 if record.value is None else len(record.value)
 
 
 def sort(

@@ -16,6 +16,7 @@ from domain.decide import Accepted, Circumstances, Facts, decide
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
+from domain.instants import written
 from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow
 from handlers.decode import Invalid, Readable, Received, Unreadable, decode
@@ -124,7 +125,7 @@ class CommandsHandler:
         if isinstance(received, Unreadable):
             turn.rows.append(dead_letter(record, DeadLetterReason.NOT_STORABLE, problem[:1000]))
         else:
-            turn.rows.append(answer_invalid(received, problem[:1000], loaded.now))
+            turn.rows.append(answer_invalid(received, problem[:1000], written(loaded.now)))
         outcome = await self.store.apply(owned, turn)
         if not isinstance(outcome, Ownership):
             raise Poison(f"a dead letter met a conflict: {outcome}")
@@ -138,7 +139,7 @@ class CommandsHandler:
             await judgement.receive(received)
             if position % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        return judgement.written()
+        return judgement.finish()
 
 
 class Judgement:
@@ -153,6 +154,7 @@ class Judgement:
         self._taken = {workflow_id: place.root_id for workflow_id, place in loaded.places.items()} | dict(facts.taken)
         self._room = dict(facts.room)
         self._now = max(loaded.now, owned.tick_time) if owned.tick_time is not None else loaded.now
+        self._now_written = written(self._now)
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
         self._turn = Turn(next_offset, self._now)
@@ -162,11 +164,11 @@ class Judgement:
         if isinstance(received, Unreadable):
             self._turn.rows.append(dead_letter_row(received))
         elif isinstance(received, Invalid):
-            self._turn.rows.append(answer_invalid(received, received.problem, self._now))
+            self._turn.rows.append(answer_invalid(received, received.problem, self._now_written))
         else:
             await self._receive_command(received)
 
-    def written(self) -> Turn:
+    def finish(self) -> Turn:
         """Return the turn, with each workflow it touched as it stands at the end."""
         for workflow_id, workflow in self._workflows.items():
             before = self._loaded.workflows.get(workflow_id)
@@ -186,7 +188,7 @@ class Judgement:
             return
         if workflow is not None and workflow.root_id != root_id and not isinstance(command, CreateWorkflow):
             workflow = None
-        key = (root_id, str(command.command_id))
+        key = (root_id, received.command_id)
         answer = known(
             command,
             received.digest,
@@ -212,7 +214,9 @@ class Judgement:
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
     ) -> Accepted | Refusal:
         facts = Facts(self._taken, self._room)
-        circumstances = Circumstances(self._now, self._owned.incarnation, received.correlation_id)
+        circumstances = Circumstances(
+            self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
+        )
         decision = decide(received.command, workflow, definition, facts=facts, circumstances=circumstances)
         if isinstance(decision, Question):
             verdicts = await self._handler.guards.ask([decision])
@@ -265,7 +269,7 @@ class Judgement:
     def _accept(
         self, received: Readable, decision: Accepted, definition: Definition, root_id: str, before: Workflow | None
     ) -> None:
-        rows = accepted_rows(received, decision, self._now, definition.event_types.prefix)
+        rows = accepted_rows(received, decision, self._now_written, definition.event_types.prefix)
         if sizes_exceed(rows, self._handler.limits.message_bytes_max):
             too_large = refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
             self._refuse(received, too_large, root_id, before, binds=True)
@@ -291,7 +295,7 @@ class Judgement:
             root_id=root_id,
             state=None if workflow is None else workflow.state,
             version=None if workflow is None else workflow.version,
-            now=self._now,
+            now=self._now_written,
             binds=binds,
         )
         if sizes_exceed([row], self._handler.limits.message_bytes_max):
@@ -302,7 +306,7 @@ class Judgement:
             self._remember(received, root_id, row.reply)
 
     def _remember(self, received: Readable, root_id: str, reply: bytes | None) -> None:
-        key = (root_id, str(received.command.command_id))
+        key = (root_id, received.command_id)
         self._remembered[key] = Remembered(received.digest, reply or b"")
 
 
@@ -317,7 +321,7 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
             workflows[command.workflow_id] = None
             if command.root_id is not None:
                 workflows[command.root_id] = None
-            commands[str(command.command_id)] = None
+            commands[received.command_id] = None
             if isinstance(command, CreateWorkflow):
                 definitions[command.definition] = None
     return Wanted(list(workflows), list(commands), list(definitions))

@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, TypeGuard
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from contracts.envelope import (
     HEADER_HOPS,
     HEADER_TRACEPARENT,
 )
+from contracts.ticks import Tick
 from domain.idempotency import content_digest
 from handlers.ports import Record
 
@@ -27,7 +28,10 @@ INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 
 _NUL = b"\\u0000"
+_NESTED = frozenset({dict, list})
 _LONG_NUMBER = re.compile(rb"\d{18}")
+_INSTANTS = ("submitted_at", "occurred_at", "expires_at", "due_at", "time")
+_EDGE_YEARS = (MINYEAR, MAXYEAR)
 _WANTED_HEADERS = frozenset({HEADER_CORRELATION_ID, HEADER_TRACEPARENT, HEADER_HOPS, HEADER_BROKER_TIME})
 _TYPES = ", ".join(sorted(str(model.model_fields["command_type"].annotation.__args__[0]) for model in COMMAND_MODELS))  # type: ignore[union-attr]
 
@@ -38,6 +42,7 @@ class Readable:
 
     record: Record
     command: Command
+    command_id: str
     digest: bytes
     broker_time: datetime
     correlation_id: str | None
@@ -88,16 +93,20 @@ def decode(record: Record, *, command_bytes_max: int) -> Received:
         return _not_strict_json(record, raw, headers, str(error))
     if not isinstance(body, dict):
         return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
-    problem = _refused_by_store(raw)
+    problem = _refused_by_store(raw, body)
     if problem is not None:
         return _invalid(record, body, headers, problem)
     try:
         command = COMMANDS.validate_python(body)
     except ValidationError as error:
         return _invalid(record, body, headers, _explain(error))
+    problem = outside_calendar(command)
+    if problem is not None:
+        return _invalid(record, body, headers, problem)
     return Readable(
         record,
         command,
+        str(command.command_id),
         content_digest(body),
         _broker_time(record, headers),
         headers.get(HEADER_CORRELATION_ID),
@@ -139,17 +148,32 @@ def problem_of(value: Any, depth: int = 1) -> str | None:  # noqa: ANN401 - any 
     return None
 
 
-def _refused_by_store(raw: bytes) -> str | None:
-    """Look closely only where the bytes could hold what must be refused."""
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or _NUL in raw or _LONG_NUMBER.search(raw) is not None:
-        return problem_of(json.loads(raw))
+def outside_calendar(message: Command | Tick) -> str | None:
+    """Name an instant near year 1 or 9999 whose offset takes it out of UTC's calendar, or None."""
+    for name in _INSTANTS:
+        instant = getattr(message, name, None)
+        if instant is not None and instant.year in _EDGE_YEARS:
+            try:
+                instant.astimezone(UTC)
+            except OverflowError:
+                return f"{name}: no such instant in UTC"
     return None
+
+
+def _refused_by_store(raw: bytes, body: dict[str, Any]) -> str | None:
+    """Look closely only where the bytes could hold what must be refused; the model bounds what is not nested."""
+    problem = None
+    if _NUL in raw or raw.count(b"{") + raw.count(b"[") > DEPTH_MAX:
+        problem = problem_of(body)
+    if problem is None and not _NESTED.isdisjoint(map(type, body.values())) and _LONG_NUMBER.search(raw) is not None:
+        problem = problem_of(json.loads(raw))  # orjson reads a long integer as a float; the depth is bounded by now
+    return problem
 
 
 def _not_strict_json(record: Record, raw: bytes, headers: dict[str, str], message: str) -> Received:
     """Find out whether a tolerant reader would at least find whom to answer."""
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_int=float)  # an int of 5,000 digits would be an error, and nobody answered
     except (ValueError, RecursionError):
         return Unreadable(record, DeadLetterReason.NOT_JSON, f"not JSON: {message}")
     if not isinstance(body, dict):
@@ -188,14 +212,14 @@ def _explain(error: ValidationError) -> str:
 def _broker_time(record: Record, headers: dict[str, str]) -> datetime:
     """Return when the broker first took the command: a forwarded one keeps its first time."""
     milliseconds = record.timestamp
-    if HEADER_BROKER_TIME in headers and headers[HEADER_BROKER_TIME].isdigit():
+    if HEADER_BROKER_TIME in headers and headers[HEADER_BROKER_TIME].isdecimal():
         milliseconds = min(milliseconds, int(headers[HEADER_BROKER_TIME]))
     return datetime.fromtimestamp(max(milliseconds, 0) / 1000, UTC)
 
 
 def _hops(headers: dict[str, str]) -> int:
     hops = headers.get(HEADER_HOPS, "0")
-    return int(hops) if hops.isdigit() and len(hops) == 1 else 0
+    return int(hops) if hops.isdecimal() and len(hops) == 1 else 0
 
 
 def _uuid(value: Any) -> str | None:  # noqa: ANN401 - whatever was in the body

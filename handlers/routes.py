@@ -19,6 +19,8 @@ from handlers.ports import Record
 
 POLL_MS = 10
 POLL_RECORDS_MAX = 2000
+# One fetch at a time per broker: while it waits for idle partitions, those with records wait with them.
+FETCH_WAIT_MS = 20
 HEARTBEAT_MS = 1_000
 SESSION_MS = 6_000
 REBALANCE_MS = 60_000
@@ -48,7 +50,7 @@ def subscribe(
         heartbeat_interval_ms=HEARTBEAT_MS,
         session_timeout_ms=SESSION_MS,
         rebalance_timeout_ms=REBALANCE_MS,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
     )
 
     @subscriber

@@ -22,9 +22,10 @@ REPLY_TYPE = "turnstile.reply"
 DEAD_LETTER_TYPE = "turnstile.dead_letter"
 FORWARD_TYPE = "turnstile.forward"
 HOPS_MAX = 2
+HEADER_FRAME_BYTES = 16  # what a header costs as JSON beside its text: a million empty ones are not for free
 
 
-def accepted_rows(received: Readable, decision: Accepted, now: datetime, prefix: str) -> list[JournalRow]:
+def accepted_rows(received: Readable, decision: Accepted, now: str, prefix: str) -> list[JournalRow]:
     """Return one row per event, the command's reply on the last."""
     workflow = decision.workflow
     last = decision.events[-1]
@@ -47,7 +48,7 @@ def accepted_rows(received: Readable, decision: Accepted, now: datetime, prefix:
                 type=f"{prefix}.{event['event_type']}",
                 record_offset=received.record.offset,
                 sequence=event["sequence"],
-                command_id=str(received.command.command_id) if final else None,
+                command_id=received.command_id if final else None,
                 digest=received.digest if final else None,
                 event=canonical(event),
                 reply=canonical(reply) if final else None,
@@ -64,7 +65,7 @@ def refused_row(
     root_id: str,
     state: str | None,
     version: int | None,
-    now: datetime,
+    now: str,
     binds: bool,
 ) -> JournalRow:
     """Return the row of a refused command; `binds` keeps its id from being decided again."""
@@ -80,7 +81,7 @@ def refused_row(
         command.workflow_id,
         root_id,
         canonical(reply),
-        command_id=str(command.command_id) if binds else None,
+        command_id=received.command_id if binds else None,
         digest=received.digest if binds else None,
     )
 
@@ -94,10 +95,10 @@ def repeated_row(received: Readable, root_id: str, stored_reply: bytes) -> Journ
     return _reply_row(received, received.command.workflow_id, root_id, canonical(reply))
 
 
-def answer_invalid(received: Readable | Invalid, problem: str, now: datetime) -> JournalRow:
+def answer_invalid(received: Readable | Invalid, problem: str, now: str) -> JournalRow:
     """Return the row that answers a record that is no command, or none that can be stored; it binds no id."""
     if isinstance(received, Readable):
-        command_id, workflow_id = str(received.command.command_id), received.command.workflow_id
+        command_id, workflow_id = received.command_id, received.command.workflow_id
         root_id = received.command.root_id or workflow_id
     else:
         command_id, workflow_id, root_id = received.command_id, received.workflow_id, received.root_id
@@ -105,7 +106,7 @@ def answer_invalid(received: Readable | Invalid, problem: str, now: datetime) ->
         "command_id": command_id,
         "workflow_id": workflow_id,
         "root_id": root_id,
-        "decided_at": written(now),
+        "decided_at": now,
         "correlation_id": received.correlation_id or command_id,
         "outcome": "rejected",
         "rejection": refusal(Code.INVALID_COMMAND, problem).written(),
@@ -175,13 +176,13 @@ def forward_row(received: Readable, part: int, root_id: str) -> JournalRow:
     )
 
 
-def _reply(received: Readable, workflow_id: str, root_id: str, now: datetime) -> dict[str, Any]:
-    command_id = str(received.command.command_id)
+def _reply(received: Readable, workflow_id: str, root_id: str, now: str) -> dict[str, Any]:
+    command_id = received.command_id
     return {
         "command_id": command_id,
         "workflow_id": workflow_id,
         "root_id": root_id,
-        "decided_at": written(now),
+        "decided_at": now,
         "correlation_id": received.correlation_id or command_id,
     }
 
@@ -212,7 +213,7 @@ def _kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
     kept: list[list[str | None]] = []
     size = 0
     for name, value in record.headers:
-        size += len(name) + len(value or b"")
+        size += len(name) + len(value or b"") + HEADER_FRAME_BYTES
         if size > HEADER_BYTES_MAX:
             return kept, True
         kept.append([_storable(name), None if value is None else b64encode(value).decode()])

@@ -83,9 +83,10 @@ class Relay:
             self._kept.popleft()
 
     def committed(self, first_seq: int, rows: Sequence[JournalRow]) -> None:
-        """Hear of rows that were just committed."""
+        """Hear of rows that were just committed; kept only where they follow on, so that memory has no gap."""
         self._next_seq = first_seq + len(rows)
-        if len(self._kept) < KEPT_ROWS_MAX:
+        follows = self._kept[-1][0] + 1 if self._kept else self._cursor
+        if follows == first_seq and len(self._kept) < KEPT_ROWS_MAX:
             self._kept.extend(enumerate(rows, start=first_seq))
         self._work.set()
 
@@ -166,8 +167,7 @@ class Relay:
             if self._cursor >= self._next_seq and self._noted < self._cursor:
                 await self._note()
         if not self._kept or self._kept[0][0] != self._cursor:
-            self._kept.clear()
-            self._kept.extend(await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX))
+            self._kept = deque(await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX))
         rows = _bounded(islice(self._kept, ROWS_MAX))
         if not rows or rows[0][0] != self._cursor or rows[-1][0] != self._cursor + len(rows) - 1:
             self._kept.clear()

@@ -1,1 +1,1 @@
-"""What this machine makes of it: durable transitions per second, latency, memory, each beside a baseline of the same run."""
+"""What a machine makes of the service: speed, latency and memory, each beside a baseline of the same run."""

@@ -1,4 +1,4 @@
-"""Where a measurement runs: servers of its own or given ones, and in them a database and topics that nobody else has."""
+"""Where a measurement runs: servers of its own or given ones, and there a database and topics that nobody else has."""
 
 import platform
 import secrets
@@ -76,7 +76,7 @@ class Place:
 async def ground(chosen: Settings, say: Say) -> AsyncIterator[Ground]:
     """Run the servers that the settings do not give, in a folder that is gone afterwards; raises BenchError."""
     chosen.data_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.data_dir))
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.data_dir.resolve()))
     stack = LocalStack(
         folder,
         broker=chosen.bootstrap_servers is None,

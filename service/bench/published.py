@@ -7,6 +7,7 @@ from time import monotonic
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from service.bench.place import Place
 from service.bench.scale import BenchError, Say
@@ -59,17 +60,21 @@ class Cursors:
         patience = Patience(worker, total, what, say)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            found = await self._client.list_consumer_group_offsets(
-                self._place.cursor_group, partitions=self._place.parts
-            )
+            missing = await self._missing()
             at = monotonic()
-            missing = sum(
-                expected - max(found[part].offset, 1)
-                for part, expected in zip(self._place.parts, self._expected, strict=True)
-            )
             if missing == 0:
                 return at
             patience.note(total - missing)
+
+    async def _missing(self) -> int:
+        """Return how many rows are not published; all of them while the cursors' group has no coordinator yet."""
+        parts = self._place.parts
+        try:
+            found = await self._client.list_consumer_group_offsets(self._place.cursor_group, partitions=parts)
+        except KafkaError:
+            found = {}
+        cursors = [max(found[part].offset, 1) if part in found else 1 for part in parts]
+        return sum(expected - cursor for expected, cursor in zip(self._expected, cursors, strict=True))
 
 
 class Events:

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from aiokafka.errors import KafkaError
+
 from client.client import ClientError, ReplyTimeout
 from handlers.faults import Fault
 from service.app import NotReadyError
@@ -11,6 +13,7 @@ from service.local.errors import LocalStackError
 from service.store.definitions import DefinitionConflictError
 from service.store.partitions import WrongClusterError
 from service.store.pool import DatabaseUnreachableError
+from service.store.reads import TooSlowError
 from service.store.schema import SchemaError
 
 
@@ -25,8 +28,19 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+class RefusedError(Exception):
+    """What was asked for is not there or may not be."""
+
+
+class UnreadableError(Exception):
+    """What was given cannot be read; the message says where and why."""
+
+
 EXIT_OF: dict[type[Exception], Exit] = {
+    RefusedError: Exit.REFUSED,
+    UnreadableError: Exit.USAGE,
     ReplyTimeout: Exit.TIMEOUT,
+    TooSlowError: Exit.TIMEOUT,
     ClientError: Exit.SURROUNDINGS,
     NotReadyError: Exit.SURROUNDINGS,
     TopicsError: Exit.SURROUNDINGS,
@@ -35,6 +49,7 @@ EXIT_OF: dict[type[Exception], Exit] = {
     DatabaseUnreachableError: Exit.SURROUNDINGS,
     SchemaError: Exit.SURROUNDINGS,
     Fault: Exit.SURROUNDINGS,
+    KafkaError: Exit.SURROUNDINGS,
     DefinitionConflictError: Exit.REFUSED,
     EventLogError: Exit.USAGE,
 }

@@ -10,6 +10,7 @@ from rich.table import Table
 
 OUT = Console(soft_wrap=True, highlight=False)
 ERR = Console(stderr=True, soft_wrap=True, highlight=False)
+WIDTH_OF_A_PIPE = 10_000
 
 
 def say_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -23,7 +24,9 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: s
     table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    OUT.print(table)
+    for column in table.columns:
+        column.overflow = "fold"  # an id that is cut is no id
+    OUT.print(table, width=None if OUT.is_terminal else WIDTH_OF_A_PIPE)
 
 
 def say_fields(fields: Mapping[str, Any]) -> None:

@@ -76,9 +76,12 @@ class EventLog:
         self._ids.clear()
 
     async def arrived(self, event_ids: Iterable[UUID], *, within: float = WITHIN_SECONDS) -> None:
-        """Wait until these events are here, and everything that was committed by then; give up silently."""
+        """Wait until these events are here; give up silently, for what is missing shows in the check that counts it."""
         awaited = set(event_ids)
         await self._until(lambda: awaited <= self._ids, within)
+
+    async def caught_up(self, *, within: float = WITHIN_SECONDS) -> None:
+        """Wait until everything is here that was committed by now; give up silently."""
         ends = await self._consumer.end_offsets(list(self._positions))
         await self._until(lambda: all(self._positions[each] >= end for each, end in ends.items()), within)
 
@@ -89,7 +92,6 @@ class EventLog:
             except TimeoutError:
                 if self._reading is not None and self._reading.done():
                     self._reading.result()
-                # what is missing shows in the check that counts it
 
     async def _read(self) -> None:
         while True:

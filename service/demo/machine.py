@@ -1,4 +1,4 @@
-"""What alims.workflow allows, written down a second time: the demo judges the service from outside, not by its own file."""
+"""What alims.workflow allows, written down a second time: the demo judges the service from outside, not by its file."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,9 @@ class StoredWorkflow:
     def fields(self) -> dict[str, Any]:
         """Return every field that is not at its default."""
         return dict(orjson.loads(self.body))
+
+
+COLUMNS = tuple(field.name for field in fields(StoredWorkflow))
 
 
 class Rows:
@@ -56,7 +59,10 @@ class Rows:
     async def history(self, prefix: str) -> dict[str, list[dict[str, Any]]]:
         """Return the stored events of every workflow whose id begins so, each in the order of `seq`."""
         found = await self._fetch(
-            "select workflow_id, event from journal where kind = 'event' and starts_with(workflow_id, $1) order by part, seq",
+            """
+            select workflow_id, event from journal
+             where kind = 'event' and starts_with(workflow_id, $1) order by part, seq
+            """,
             prefix,
         )
         histories: dict[str, list[dict[str, Any]]] = {}
@@ -67,14 +73,18 @@ class Rows:
     async def outcomes(self, command_ids: Sequence[UUID]) -> dict[UUID, int]:
         """Return how many outcomes bind each of these commands; absent means none."""
         found = await self._fetch(
-            "select command_id, count(*) as outcomes from journal where command_id = any($1::uuid[]) group by command_id",
+            """
+            select command_id, count(*) as outcomes from journal where command_id = any($1::uuid[]) group by command_id
+            """,
             list(command_ids),
         )
         return {UUID(str(row["command_id"])): row["outcomes"] for row in found}
 
     async def registered(self, workflow_id: str) -> int:
         """Return how often the store-wide registry of ids has this one."""
-        return int((await self._fetch("select count(*) as n from workflow_id where workflow_id = $1", workflow_id))[0]["n"])
+        return int(
+            (await self._fetch("select count(*) as n from workflow_id where workflow_id = $1", workflow_id))[0]["n"]
+        )
 
     async def open_of(self, definition: str) -> tuple[int, int]:
         """Return how many workflows of a limited definition are open: as counted by the store, and by its rows."""
@@ -89,7 +99,7 @@ class Rows:
 
     async def _workflows(self, condition: str, *arguments: object) -> list[StoredWorkflow]:
         found = await self._fetch(
-            f"select part, workflow_id, root_id, definition, state, version, is_open, body from workflow where {condition}",  # noqa: S608 - conditions are this file's own
+            f"select {', '.join(COLUMNS)} from workflow where {condition}",  # noqa: S608 - both are this file's own
             *arguments,
         )
         return [StoredWorkflow(**dict(row)) for row in found]

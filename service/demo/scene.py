@@ -1,10 +1,10 @@
 """What a scenario is given: a client, the store's rows, the topic's events, the worker, and its numbered checks."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, TypeVar
+from uuid import uuid4
 
 from client import Client
 from contracts.replies import Reply
@@ -19,6 +19,8 @@ from service.settings import Settings
 REPLY_SECONDS_MAX = 20.0
 ACCEPTED = "accepted"
 ACTOR = "demo"
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -44,6 +46,10 @@ class Scene:
     def check(self, what: str, expected: object, actual: object) -> None:
         """Compare what was expected with what was found, and show it."""
         self.checklist.check(what, expected, actual)
+
+    def holds(self, what: str, condition: object) -> None:
+        """Check that a condition is true, where values would say no more."""
+        self.check(what, expected=True, actual=bool(condition))
 
     async def send(self, command_type: str, workflow_id: str, *, by: Client | None = None, **fields: Any) -> Reply:  # noqa: ANN401 - whatever the command holds
         """Send a command and return its reply, showing nothing; raises ReplyTimeout."""
@@ -97,6 +103,7 @@ class Scene:
     async def settled(self) -> None:
         """Wait until every event that an accepted reply announced has arrived, and whatever else was committed."""
         await self.events.arrived(event_id for reply in self.replies for event_id in reply.events)
+        await self.events.caught_up()
 
     async def tidy(self) -> None:
         """Close what this scenario left open, so that runs do not pile up under max_open."""
@@ -116,9 +123,14 @@ def tally(outcomes: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def event_ids(replies: Iterable[Reply]) -> list[UUID]:
-    """Return the ids of every event these replies announced."""
-    return [event_id for reply in replies for event_id in reply.events]
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run side by side and return the results in order; the first error ends the others and is raised itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return [task.result() for task in tasks]
 
 
 async def close_all(rows: Sequence[StoredWorkflow], client: Client) -> None:
@@ -138,4 +150,9 @@ async def close_all(rows: Sequence[StoredWorkflow], client: Client) -> None:
                 timeout_seconds=REPLY_SECONDS_MAX,
             )
 
-    await asyncio.gather(*map(close, rows))
+    await together(map(close, rows))
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

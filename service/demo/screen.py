@@ -32,7 +32,7 @@ class Screen(Protocol):
     def sent(self, command_type: str, workflow_id: str, fields: Mapping[str, Any]) -> None:
         """Show a command on its way."""
 
-    def came_back(self, reply: Reply, seconds: float) -> None:
+    def came_back(self, reply: Reply, seconds: float | None) -> None:
         """Show a reply."""
 
     def event(self, seen: SeenEvent) -> None:
@@ -63,7 +63,7 @@ class LinesScreen:
     def sent(self, command_type: str, workflow_id: str, fields: Mapping[str, Any]) -> None:
         """Keep silent."""
 
-    def came_back(self, reply: Reply, seconds: float) -> None:
+    def came_back(self, reply: Reply, seconds: float | None) -> None:
         """Keep silent."""
 
     def event(self, seen: SeenEvent) -> None:
@@ -106,26 +106,27 @@ class LiveScreen:
         said = " ".join(f"{name}={value}" for name, value in fields.items())
         self._console.print(f"  [cyan]→[/] {command_type} [bold]{escape(workflow_id)}[/] {escape(_short(said))}")
 
-    def came_back(self, reply: Reply, seconds: float) -> None:
+    def came_back(self, reply: Reply, seconds: float | None) -> None:
         """Print a reply, with the reason where it is a refusal."""
-        spent = f"[dim]{seconds * 1000:.0f} ms[/]"
+        spent = "" if seconds is None else f"[dim]{seconds * 1000:.0f} ms[/]"
         again = " [yellow]duplicate[/]" if reply.duplicate else ""
         if reply.rejection is None:
             moved = f"{reply.from_state} → {reply.to_state}" if reply.from_state else f"{reply.to_state or reply.state}"
             self._console.print(f"  [green]←[/] accepted{again}  {moved}  version {reply.version}  {spent}")
             return
         refused = reply.rejection
-        self._console.print(f"  [red]←[/] [red]{refused.code}[/] {refused.status}{again}  {escape(refused.message)}  {spent}")
+        self._console.print(
+            f"  [red]←[/] [red]{refused.code}[/] {refused.status}{again}  {escape(refused.message)}  {spent}"
+        )
         for name, value in (refused.why or {}).items():
             self._console.print(f"      [dim]{name}[/] {escape(_short(str(value)))}")
 
     def event(self, seen: SeenEvent) -> None:
         """Print an event."""
         event = seen.event
-        where = f"partition {seen.partition}, offset {seen.offset}"
-        self._console.print(
-            f"  [magenta]◆[/] {escape(seen.ce_type)}  sequence {event.sequence}  {escape(event.message)}  [dim]{where}[/]"
-        )
+        what = f"{escape(seen.ce_type)} [bold]{escape(event.workflow_id)}[/] {escape(event.message)}"
+        where = f"sequence {event.sequence}, partition {seen.partition}, offset {seen.offset}"
+        self._console.print(f"  [magenta]◆[/] {what}  [dim]{where}[/]")
 
     def walk(self, states: Sequence[str]) -> None:
         """Print the walk, the last state standing out."""

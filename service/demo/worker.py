@@ -25,12 +25,16 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = (settings.data_dir / "worker.log").absolute()
+        self.log = (settings.data_dir / "worker.log").absolute()
         self._watched: Watched | None = None
         host = settings.http_host if settings.http_host not in {"0.0.0.0", "::"} else HOST  # noqa: S104 - read, not bound
         self._port = _free_port(settings.http_port)
         self.address = f"http://{host}:{self._port}"
-        self.starts = 0
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it was started and has not ended."""
+        return self._watched is not None and self._watched.returncode is None
 
     @property
     def pid(self) -> int:
@@ -44,20 +48,19 @@ class WorkerProcess:
             "DATABASE_URL": self._settings.database_url or "",
             "HTTP_PORT": str(self._port),
         }
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         self._watched = Watched(
             Command(
                 name="worker",
                 argv=[sys.executable, "-c", _SERVE, "serve"],
-                log=self._log,
-                cwd=Path.cwd(),  # noqa: ASYNC240 - no blocking call
+                log=self.log,
+                cwd=Path.cwd(),
                 env=os.environ | {f"TURNSTILE_{name}": value for name, value in given.items()},
                 grace_seconds=DRAIN_SECONDS_MAX,
             )
         )
-        self.starts += 1
         if not await self._takes_turns():
-            raise NotReadyError(self.complaint() or f"the worker takes no turns; see {self._log}")
+            raise NotReadyError(self.complaint() or f"the worker takes no turns; see {self.log}")
 
     async def kill(self) -> None:
         """End it with SIGKILL."""
@@ -75,9 +78,9 @@ class WorkerProcess:
         """Return what its log ends with if it has ended by itself."""
         if self._watched is None or self._watched.returncode is None:
             return None
-        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         said = "\n  ".join(["", *lines]) if lines else " nothing"
-        return f"the worker ended with exit code {self._watched.returncode}; the end of {self._log} says:{said}"
+        return f"the worker ended with exit code {self._watched.returncode}; the end of {self.log} says:{said}"
 
     async def _takes_turns(self) -> bool:
         state: Readiness | None = None

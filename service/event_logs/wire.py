@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from contracts.topics import Topics
@@ -19,7 +20,9 @@ from service.event_logs.event import BrokerNotReadyError
 _BATCH_BYTES = 512 * 1024
 _REQUEST_BYTES = 4 * 1024 * 1024
 _RETRY_S = 1.0
+_ATTEMPTS = 7
 _STOP_S = 5.0
+_FETCH_WAIT_MS = 20
 _WORKER = "a worker"
 _BROKER = "the broker"
 
@@ -33,6 +36,8 @@ async def kafka_wire(bootstrap_servers: str, topics: Topics) -> AsyncIterator["K
         enable_auto_commit=False,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
+        # A fetch that waits for one partition holds up the others' replies.
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     wire = None
     try:
@@ -130,21 +135,37 @@ class KafkaWire:
 async def _at_the_ends(consumer: AIOKafkaConsumer, bootstrap_servers: str, topics: Topics) -> int:
     """Place the consumer behind the last reply of every partition; return how many partitions take commands."""
     try:
-        await consumer.start()
-        known = await consumer.topics()
-        missing = [topic for topic in (topics.commands, topics.replies) if topic not in known]
+        partitions = await _partitions(bootstrap_servers, (topics.commands, topics.replies))
+        missing = [topic for topic, number in partitions.items() if not number]
         if missing:
             problem = f"no topic {' and no topic '.join(missing)}"
             raise BrokerNotReadyError(bootstrap_servers, problem, "create the topics: turnstile topics create")
-        partitions = [TopicPartition(topics.replies, n) for n in consumer.partitions_for_topic(topics.replies) or ()]
-        taking_commands = len(consumer.partitions_for_topic(topics.commands) or ())
-        consumer.assign(partitions)
-        for partition, end in (await consumer.end_offsets(partitions)).items():
+        await consumer.start()
+        replies = [TopicPartition(topics.replies, number) for number in range(partitions[topics.replies])]
+        consumer.assign(replies)
+        for partition, end in (await consumer.end_offsets(replies)).items():
             consumer.seek(partition, end)
     except (KafkaError, OSError) as error:
         problem = f"no broker answers ({error})"
         raise BrokerNotReadyError(bootstrap_servers, problem, "start one, or give the address of one") from None
-    return taking_commands
+    return partitions[topics.commands]
+
+
+async def _partitions(bootstrap_servers: str, topics: Sequence[str]) -> dict[str, int]:
+    """Return how many partitions each topic has, 0 where there is none; new topics get a moment to become known."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    found: dict[str, int] = {}
+    try:
+        await admin.start()
+        for attempt in range(_ATTEMPTS):
+            await asyncio.sleep(_RETRY_S / 2 if attempt else 0)
+            described = await admin.describe_topics(list(topics))
+            found = {topic["topic"]: len(topic["partitions"]) for topic in described}
+            if all(found.values()):
+                break
+    finally:
+        await admin.close()
+    return found
 
 
 async def _stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

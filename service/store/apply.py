@@ -46,17 +46,14 @@ class LockedSession:
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply within the lock; a conflict takes back this turn alone."""
-        async with self.connection.transaction():
-            outcome = await apply(self.connection, owned, turn)
-            if isinstance(outcome, Facts):
-                raise _ConflictError(outcome)
-            return outcome
-
-
-class _ConflictError(Exception):
-    def __init__(self, facts: Facts) -> None:
-        super().__init__("conflict")
-        self.facts = facts
+        savepoint = self.connection.transaction()
+        await savepoint.start()
+        outcome = await apply(self.connection, owned, turn)
+        if isinstance(outcome, Facts):
+            await savepoint.rollback()
+        else:
+            await savepoint.commit()
+        return outcome
 
 
 @asynccontextmanager

@@ -43,11 +43,11 @@ _REPLIES = "select part, seq, kind, key, workflow_id, type, record_offset, decid
 # A refusal is where its command's root is, which need not be where the id is taken: each partition is asked, by index.
 _REPLIED = f"""
 {_REPLIES} where part = any ((select array_agg(part) from partition)) and workflow_id = $1 and kind = 'reply'
-"""
+"""  # noqa: S608 - as above
 _ACCEPTED = f"""
 {_REPLIES} where part = (select part from workflow_id where workflow_id = $1)
    and workflow_id = $1 and sequence is not null and reply is not null
-"""
+"""  # noqa: S608 - as above
 _OUTCOMES = f"""
 ({_REPLIED} order by decided_at desc, seq desc limit $2) union all ({_ACCEPTED} order by sequence desc limit $2)
 order by decided_at desc, seq desc limit $2
@@ -235,6 +235,12 @@ async def dead_letter(connection: Connection, part: int, seq: int) -> DeadLetter
     with faults_of():
         row = await connection.fetchrow(f"{_LETTERS.format(letter=_WHOLE)} and part = $1 and seq = $2", part, seq)
     return None if row is None else _letter(row)
+
+
+async def server_version(connection: Connection) -> str:
+    """Return PostgreSQL's version, e.g. 18.6."""
+    with faults_of():
+        return str(await connection.fetchval("show server_version"))
 
 
 def _found(row: asyncpg.Record) -> Found:

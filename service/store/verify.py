@@ -3,9 +3,10 @@
 All of it in one snapshot through cursors, so a running service may go on and memory stays small however much there is.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,13 +16,18 @@ import orjson
 from domain.definition import Definition
 from domain.evolve import evolve
 from domain.ids import event_id
-from domain.instants import written
-from domain.workflow import Workflow, dump
+from domain.instants import read
+from domain.workflow import Workflow, dump, parse
+from handlers.faults import Fault
 from service.store.load import load_definition
 from service.store.pool import Connection, faults_of, open_connection
 
 WORKFLOWS_AT_ONCE = 500
 SHOWN_MAX = 20
+SECONDS_MAX = 3600.0
+COLUMNS = ("root_id", "tenant", "definition", "definition_version", "state", "version")
+
+Definitions = Mapping[tuple[str, int], Definition | None]
 
 WORKFLOWS = "select * from workflow order by part, workflow_id"
 EVENTS = """
@@ -31,9 +37,11 @@ select workflow_id, key, sequence, event from journal
 # Each gives the bad rows as text, the first by place; one that gives none is well.
 ACROSS = {
     "journal": """
-        select format('partition %s: row %s is missing', part, before + 1) from (
-            select part, seq, coalesce(lag(seq) over (partition by part order by seq), 0) as before from journal
-            union all select part, next_seq, coalesce((select max(seq) from journal j where j.part = p.part), 0)
+        select format('partition %s: %s %s comes after row %s', part, what, seq, before) from (
+            select 'row' as what, part, seq, coalesce(lag(seq) over (partition by part order by seq), 0) as before
+              from journal
+            union all
+            select 'its next row', part, next_seq, coalesce((select max(seq) from journal j where j.part = p.part), 0)
               from partition p
         ) as placed where seq <> before + 1 order by part, before
     """,
@@ -108,89 +116,139 @@ class Verified:
 async def verify(database_url: str, report: Callable[[Progress], None] = lambda _: None) -> Verified:
     """Check every workflow and what binds them together; raises DatabaseUnreachableError and Fault."""
     result = Verified()
-    async with _snapshot(database_url) as connection:
-        incarnations = {
-            row["part"]: row["incarnation"] for row in await connection.fetch("select part, incarnation from partition")
-        }
-        folding = _Folding(connection, incarnations, result)
-        total = await connection.fetchval("select count(*) from workflow")
-        batch: list[asyncpg.Record] = []
-        async for row in connection.cursor(WORKFLOWS, prefetch=WORKFLOWS_AT_ONCE):
-            if batch and (len(batch) == WORKFLOWS_AT_ONCE or batch[0]["part"] != row["part"]):
-                await folding.check(batch)
-                report(Progress(result.workflows, total))
-                batch = []
-            batch.append(row)
-        if batch:
-            await folding.check(batch)
-        report(Progress(result.workflows, total))
-        for kind, query in ACROSS.items():
-            async for row in connection.cursor(query):
-                result.note(kind, row[0])
+    connection = await open_connection(database_url)
+    try:
+        with faults_of():
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await _fold_all(connection, result, report)
+                for kind, query in ACROSS.items():
+                    async for row in connection.cursor(query, timeout=SECONDS_MAX):
+                        result.note(kind, row[0])
+    finally:
+        await connection.close()
     return result
 
 
-@asynccontextmanager
-async def _snapshot(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection that sees one moment; its statements may take long, as there may be much to read."""
-    connection = await open_connection(database_url, seconds_max=None)
-    try:
-        with faults_of():
-            # Rows come in their index's order: sorting the whole journal first would need its size on disk.
-            await connection.execute("set enable_sort = off")
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
-    finally:
-        await connection.close()
+async def _fold_all(connection: Connection, result: Verified, report: Callable[[Progress], None]) -> None:
+    """Fold workflow after workflow, of one partition at a time; of their events few are held at once."""
+    partitions = await connection.fetch("select part, incarnation from partition")
+    incarnations = {row["part"]: row["incarnation"] for row in partitions}
+    definitions = await _definitions(connection, result)
+    total = await connection.fetchval("select count(*) from workflow", timeout=SECONDS_MAX)
+    # Rows in their index's order: the plan that starts fast, not the one that sorts them all first.
+    await connection.execute("set local cursor_tuple_fraction = 0.0001")
+    await connection.execute(f"declare standing no scroll cursor for {WORKFLOWS}")
+    report(Progress(0, total))
+    while rows := await connection.fetch(f"fetch {WORKFLOWS_AT_ONCE} from standing", timeout=SECONDS_MAX):
+        for part, group in groupby(rows, key=itemgetter("part")):
+            expected = {row["workflow_id"]: row for row in group}
+            histories = {each: History(each, definitions, incarnations.get(part), result.note) for each in expected}
+            events = connection.cursor(EVENTS, part, list(expected), prefetch=WORKFLOWS_AT_ONCE, timeout=SECONDS_MAX)
+            async for event in events:
+                histories[event["workflow_id"]].take(event["sequence"], event["key"], event["event"])
+                result.events += 1
+            for workflow_id, row in expected.items():
+                histories[workflow_id].compare(row)
+        result.workflows += len(rows)
+        report(Progress(result.workflows, total))
 
 
-@dataclass(slots=True)
-class _Folding:
-    """Folds the events of workflows beside their rows."""
-
-    connection: Connection
-    incarnations: dict[int, UUID]
-    result: Verified
-    definitions: dict[tuple[str, int], Definition | None] = field(default_factory=dict)
-
-    async def check(self, rows: list[asyncpg.Record]) -> None:
-        """Check workflows of one partition; of their events only one is held at a time."""
-        part = rows[0]["part"]
-        histories = {row["workflow_id"]: _History(row["workflow_id"], self.incarnations.get(part)) for row in rows}
-        for row in rows:
-            await self._load(row["definition"], row["definition_version"])
-        cursor = self.connection.cursor(EVENTS, part, list(histories), prefetch=WORKFLOWS_AT_ONCE)
-        async for event in cursor:
-            self.result.events += 1
-            histories[event["workflow_id"]].take(event, self.definitions)
-        for row in rows:
-            self.result.workflows += 1
-            self._compare(row, histories[row["workflow_id"]])
-
-    async def _load(self, name: str, version: int) -> None:
-        if (name, version) not in self.definitions:
-            self.definitions[(name, version)] = await load_definition(self.connection, name, version)
-
-    def _compare(self, row: asyncpg.Record, history: "_History") -> None:
-        workflow_id = row["workflow_id"]
-        for problem in history.problems:
-            self.result.note(*problem)
-        if history.workflow is None:
-            if not history.problems:
-                self.result.note("history", f"{workflow_id}: it has a row and no events")
-            return
-        if not history.broken and dump(history.workflow).decode() != row["body"]:
-            self.result.note("fold", f"{workflow_id}: its row is not what its history gives")
-        for problem in _columns(row, self.definitions):
-            self.result.note(*problem)
+async def _definitions(connection: Connection, result: Verified) -> Definitions:
+    found = {}
+    for name, version in await connection.fetch("select name, version from definition order by name, version"):
+        try:
+            found[(name, version)] = await load_definition(connection, name, version)
+        except Fault as fault:
+            result.note("definition", str(fault))
+    return found
 
 
-class _History:
-    """One workflow's events as they come: folded, and judged against what must hold between them."""
+class History:
+    """One workflow's events as they come: folded, judged against the one before, and at the end against the row."""
 
-    def __init__(self, workflow_id: str, incarnation: UUID | None) -> None:
-        self.workflow: Workflow | None = None
-        self.problems: list[Problem] = []
-        self.broken = False
+    def __init__(
+        self, workflow_id: str, definitions: Definitions, incarnation: UUID | None, note: Callable[[str, str], None]
+    ) -> None:
         self._id = workflow_id
+        self._definitions = definitions
         self._incarnation = incarnation
+        self._note = note
+        self._workflow: Workflow | None = None
+        self._command_id: str | None = None
+        self._broken = False
+
+    def take(self, sequence: int, root_id: str | None, body: bytes) -> None:
+        """Fold the next event; the first that does not follow ends the folding."""
+        before = self._workflow
+        due = 1 if before is None else before.sequence + 1
+        if self._broken:
+            return
+        if sequence != due:
+            self._bad("sequence", f"event {sequence} stands where event {due} is due")
+            self._broken = True
+            return
+        try:
+            event = orjson.loads(body)
+            after = evolve(before, event)
+            if (after.workflow_id, after.root_id) != (self._id, root_id):
+                self._bad("history", f"event {sequence} speaks of {after.workflow_id} in the tree of {after.root_id}")
+            self._judge(before, after, event)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._bad("history", f"event {sequence} cannot be folded: {error!r}")
+            self._broken = True
+            return
+        self._workflow = after
+        self._command_id = event.get("command_id")
+
+    def compare(self, row: asyncpg.Record) -> None:
+        """Hold the workflow's row against its history and its columns against its body."""
+        if self._workflow is None:
+            if not self._broken:
+                self._bad("history", "it has a row and no events")
+        elif not self._broken and dump(self._workflow).decode() != row["body"]:
+            self._bad("fold", "its row is not what its history gives")
+        definition = self._definitions.get((row["definition"], row["definition_version"]))
+        if definition is None:
+            self._bad("definition", f"{row['definition']} version {row['definition_version']} is not in the store")
+        elif row["state"] not in definition.states:
+            self._bad("state", f"{row['state']} is no state of {definition.name} version {definition.version}")
+        try:
+            body = parse(row["body"].encode())
+            meant = {name: getattr(body, name) for name in COLUMNS}
+            meant |= {name: read(getattr(body, name)) for name in ("created_at", "updated_at")}
+        except (ValueError, TypeError) as error:
+            self._bad("columns", f"its body is no workflow: {error}")
+            return
+        if definition is not None:
+            meant["is_open"] = body.state not in definition.terminal
+        for name, value in meant.items():
+            if row[name] != value:
+                self._bad("columns", f"its column {name} is {row[name]}, its body says {value}")
+
+    def _judge(self, before: Workflow | None, after: Workflow, event: dict[str, Any]) -> None:
+        """Judge an event that folds: its id, its version, and whether its definition has this way."""
+        expected_id = None if self._incarnation is None else event_id(self._incarnation, self._id, after.sequence)
+        if event["event_id"] != expected_id:
+            self._bad("event_id", f"event {after.sequence} has id {event['event_id']}, must have {expected_id}")
+        # The events of one command are one change.
+        repeats = before is not None and event.get("command_id") is not None and event["command_id"] == self._command_id
+        version = 1 if before is None else before.version + (not repeats)
+        if after.version != version:
+            self._bad("version", f"event {after.sequence} has version {after.version}, must have {version}")
+        definition = self._definitions.get((after.definition, after.definition_version))
+        if definition is None or "to_state" not in event:
+            return
+        if before is None:
+            if after.state != definition.initial:
+                self._bad("transition", f"it was created in {after.state}, not in {definition.initial}")
+            return
+        way = definition.by_name.get((before.state, event.get("transition", "")))
+        if way is None or way.target != after.state or event.get("from_state") != before.state:
+            self._bad(
+                "transition",
+                f"event {after.sequence} takes {event.get('transition')} from {before.state} to {after.state}, "
+                f"which {definition.name} version {definition.version} does not have",
+            )
+
+    def _bad(self, kind: str, what: str) -> None:
+        self._note(kind, f"{self._id}: {what}")

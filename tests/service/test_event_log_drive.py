@@ -216,17 +216,18 @@ async def test_a_broker_that_dies_on_the_way_costs_nothing(tmp_path: Path) -> No
                 away.set()
 
         pace = Pace(outstanding_max=20, batch_max=10, notice_s=0.5)
-        driving = asyncio.create_task(
-            drive(commands, bootstrap_servers=servers, topics=TOPICS, report=report, pace=pace)
-        )
-        async with a_worker(servers, answers):
-            await half.wait()
-        await away.wait()
-        await stack.kill_broker()
-        await stack.start_broker()
-        async with a_worker(servers, answers):
-            result = await driving
-            again = await drive(commands, bootstrap_servers=servers, topics=TOPICS, report=silent)
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+            driving = tasks.create_task(
+                drive(commands, bootstrap_servers=servers, topics=TOPICS, report=report, pace=pace)
+            )
+            async with a_worker(servers, answers):
+                await half.wait()
+            await away.wait()
+            await stack.kill_broker()
+            await stack.start_broker()
+            async with a_worker(servers, answers):
+                result = await driving
+                again = await drive(commands, bootstrap_servers=servers, topics=TOPICS, report=silent)
     assert (len(commands), 0, 0) == (result.accepted, len(result.rejected), result.unanswered)
     assert (len(commands), len(commands)) == (again.accepted, again.duplicates)
     assert per_workflow(commands) == per_workflow([by_id(commands)[one] for one in answers.order])

@@ -14,6 +14,7 @@ import pytest
 from contracts.commands import COMMANDS
 from domain.decide import Accepted, Circumstances, Facts, decide
 from domain.definition import Definition, compile_document
+from domain.instants import written
 from domain.workflow import Workflow
 from service.event_logs.commands import Import, Outgoing, as_commands, number_of_commands
 from service.event_logs.csv_log import Columns
@@ -33,7 +34,8 @@ LOGS = event_logs()
 FIGURES = {"helpdesk": (4_580, 21_348, 25_928), "receipt": (1_434, 8_577, 10_011)}
 HEADER = ",".join(COLUMNS)
 ROW = "Desk,Case 1,Register,complete,Ann,2024-01-01T00:00:00+01:00"
-NOW = Circumstances(datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1))
+NOW = written(datetime(2026, 1, 1, tzinfo=UTC))
+INCARNATION = UUID(int=1)
 
 every_log = pytest.mark.parametrize("log", LOGS)
 
@@ -69,7 +71,8 @@ def decided(commands: Iterable[Outgoing], definition: Definition) -> tuple[list[
     for outgoing in commands:
         command = COMMANDS.validate_json(outgoing.value)
         workflow = workflows.get(outgoing.workflow_id)
-        outcome = decide(command, workflow, definition, facts=Facts(), circumstances=NOW)
+        circumstances = Circumstances(NOW, INCARNATION, outgoing.command_id)
+        outcome = decide(command, workflow, definition, facts=Facts(), circumstances=circumstances)
         if isinstance(outcome, Accepted):
             workflows[outgoing.workflow_id] = outcome.workflow
             events += outcome.events

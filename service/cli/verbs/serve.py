@@ -1,7 +1,5 @@
 """`serve` runs a worker on given servers; `dev` brings the servers too."""
 
-
-
 from service.app import serve as serve_until_stopped
 from service.cli.main import app, run
 from service.cli.output import ERR

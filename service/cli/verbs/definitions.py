@@ -1,0 +1,154 @@
+"""`definitions`: state machines checked, applied, listed, shown and drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domain.definition import Finding
+from domain.graph import mermaid
+from service.cli.exits import Exit, RefusedError
+from service.cli.main import app, run
+from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.surroundings import settings
+from service.cli.verbs.options import STDIN, AsJson, read_text
+from service.cli.verbs.reach import asking, changing
+from service.definitions.files import Parsed, read_definition
+from service.store.definitions import StoredDefinition, apply_definition, list_definitions
+
+definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show and draw definitions.")
+app.add_typer(definitions, name="definitions")
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A definition's YAML; - reads standard input.", show_default=False)
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The definition's name.", show_default=False)]
+VersionOption = Annotated[int | None, typer.Option("--version", help="A version.", show_default="latest")]
+
+
+@definitions.command()
+def check(file: FileArgument, *, as_json: AsJson = False) -> None:
+    """Say what is wrong with a definition, each with its line and column; exits 1 if there is an error."""
+    parsed = read_definition(read_text(file))
+    for finding in parsed.findings:
+        say_finding(finding, file, as_json=as_json)
+    if parsed.definition is None:
+        raise typer.Exit(Exit.REFUSED)
+    if not as_json:
+        found = parsed.definition
+        OUT.print(f"{found.name} version {found.version} is sound", markup=False)
+
+
+@definitions.command()
+def apply(
+    file: FileArgument,
+    *,
+    by: Annotated[str | None, typer.Option(help="Who applies it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a definition's version, for running workers too; exits 1 if it has an error or the version is taken."""
+    text = read_text(file)
+    parsed = usable(text, file)
+    found = parsed.definition
+    if found is None:
+        raise typer.Exit(Exit.REFUSED)
+    chosen = settings()
+
+    async def work() -> bool:
+        async with changing(chosen) as opened:
+            return await apply_definition(opened, parsed, found, text, applied_by=by)
+
+    applied = run(work())
+    if as_json:
+        say_json({"name": found.name, "version": found.version, "digest": parsed.digest, "applied": applied})
+    else:
+        done = "applied" if applied else "is applied already"
+        OUT.print(f"{found.name} version {found.version} {done}", markup=False)
+
+
+@definitions.command("list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the versions in the store, with the workflows on each."""
+    found = run(_stored(None))
+    if as_json:
+        for each in found:
+            say_json(_json(each))
+        return
+    say_table(
+        ("definition", "version", "workflows", "open", "applied", "by"),
+        ((d.name, d.version, d.workflows, d.open, f"{d.applied_at:%Y-%m-%d %H:%M:%S}", d.applied_by) for d in found),
+    )
+
+
+@definitions.command()
+def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson = False) -> None:
+    """Print a definition as it was applied; exits 1 if there is none."""
+    found = run(_one(name, version))
+    if as_json:
+        say_json({**_json(found), "source": found.source})
+    else:
+        OUT.file.write(found.source if found.source.endswith("\n") else f"{found.source}\n")
+
+
+@definitions.command()
+def graph(
+    subject: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False)],
+    *,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a definition, from the store or a file, as a Mermaid state diagram."""
+    if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
+        text = read_text(subject)
+    else:
+        text = run(_one(subject, version)).source
+    parsed = usable(text, subject)
+    if parsed.definition is None:
+        raise typer.Exit(Exit.REFUSED)
+    drawn = mermaid(parsed.definition)
+    if as_json:
+        say_json({"name": parsed.definition.name, "version": parsed.definition.version, "mermaid": drawn})
+    else:
+        OUT.file.write(drawn)
+
+
+def usable(text: str, name: str) -> Parsed:
+    """Read a definition that is to be used, and say its findings on stderr."""
+    parsed = read_definition(text)
+    for finding in parsed.findings:
+        if finding.severity == "error" or parsed.definition is not None:
+            ERR.print(_line(finding, name), markup=False)
+    return parsed
+
+
+def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
+    """Print a finding where a person or an editor finds its place."""
+    if as_json:
+        fields = ("severity", "code", "message", "line", "column")
+        say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
+    else:
+        OUT.print(_line(finding, name), markup=False)
+
+
+def _line(finding: Finding, name: str) -> str:
+    return f"{name}:{finding.line or 1}:{finding.column or 1}: {finding.severity}: {finding.code}: {finding.message}"
+
+
+async def _stored(name: str | None) -> Sequence[StoredDefinition]:
+    async with asking(settings()) as opened:
+        return await list_definitions(opened, name)
+
+
+async def _one(name: str, version: int | None) -> StoredDefinition:
+    found = await _stored(name)
+    for each in found:
+        if version in (None, each.version):
+            return each
+    wanted = name if version is None else f"{name} version {version}"
+    raise RefusedError(f"no definition {wanted}; `turnstile definitions list` shows what there is")
+
+
+def _json(each: StoredDefinition) -> dict[str, object]:
+    fields = ("name", "version", "digest", "applied_at", "applied_by", "workflows", "open")
+    return {field: getattr(each, field) for field in fields}

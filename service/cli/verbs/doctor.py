@@ -1,0 +1,197 @@
+"""`doctor`: every setting and where it comes from, and whether broker, database and workers are as they must be."""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, build_opener
+
+import orjson
+import typer
+
+from service.broker.cluster import TopicsError, cluster_facts
+from service.broker.topics import check_topics
+from service.cli.exits import Exit
+from service.cli.main import app, run
+from service.cli.output import OUT, complain, say_json, say_table
+from service.cli.surroundings import settings
+from service.cli.verbs.options import AsJson
+from service.cli.verbs.reach import broker_words
+from service.local.errors import LocalStackError
+from service.local.java import find_java
+from service.local.stack import running
+from service.settings import Settings
+from service.store import schema
+from service.store.partitions import states
+from service.store.pool import DatabaseUnreachableError
+from service.store.reads import TooSlowError, reading, server_version
+from service.store.schema import SchemaError
+
+WORKER_SECONDS_MAX = 2.0
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found, by name, and what is wrong in words."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Show every setting and what runs, and say what is wrong; exits 3 if something is.
+
+    --json shows the database's address with its password; the text for people hides it.
+    """
+    chosen = settings()
+    found = run(_examine(chosen))
+    listed = _settings(chosen)
+    if as_json:
+        say_json({**found.facts, "problems": found.problems, "healthy": not found.problems, "settings": listed})
+    else:
+        say_table(
+            ("setting", "value", "from", "meaning"),
+            ((each["variable"], hidden(str(each["value"])), each["from"], each["meaning"]) for each in listed),
+        )
+        OUT.print()
+        for name, fact in found.facts.items():
+            shown = hidden(fact) if isinstance(fact, str) else orjson.dumps(fact, default=str).decode()
+            OUT.print(f"{name:<18}  {'-' if fact is None else shown}", markup=False)
+        for problem in found.problems:
+            complain(problem)
+        if not found.problems:
+            OUT.print("healthy")
+    if found.problems:
+        raise typer.Exit(Exit.SURROUNDINGS)
+
+
+def hidden(text: str) -> str:
+    """Return an address without its password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+
+
+def _settings(chosen: Settings) -> list[dict[str, Any]]:
+    given = {name.upper() for name in os.environ}
+    listed = []
+    for name, described in type(chosen).model_fields.items():
+        variable = f"TURNSTILE_{name.upper()}"
+        value = getattr(chosen, name)
+        listed.append(
+            {
+                "variable": variable,
+                "value": value if isinstance(value, int | float | None) else str(value),
+                "default": described.default
+                if isinstance(described.default, int | float | None)
+                else str(described.default),
+                "from": "environment" if variable in given else "default",
+                "meaning": described.description,
+            }
+        )
+    return listed
+
+
+async def _examine(chosen: Settings) -> Findings:
+    found = Findings()
+    local = running(chosen.data_dir)
+    broker = chosen.bootstrap_servers or (local.bootstrap_servers if local else "")
+    database = chosen.database_url or (local.database_url if local else "")
+    found.facts |= {
+        "bootstrap_servers": broker or None,
+        "database_url": database or None,
+        "embedded": local is not None,
+    }
+    for what, address, variable in (
+        ("broker", broker, "TURNSTILE_BOOTSTRAP_SERVERS"),
+        ("database", database, "TURNSTILE_DATABASE_URL"),
+    ):
+        if not address:
+            found.problems.append(f"no {what}: start the embedded one with `turnstile dev`, or set {variable}")
+    await _broker(chosen, broker, found)
+    await _database(database, found)
+    await _workers(chosen, found)
+    found.facts["java"] = await asyncio.to_thread(_java)
+    return found
+
+
+async def _broker(chosen: Settings, address: str, found: Findings) -> None:
+    found.facts |= {"cluster_id": None, "partitions": None, "topics": None}
+    if not address:
+        return
+    try:
+        with broker_words(address):
+            facts = await cluster_facts(address, chosen.topics.commands)
+            wanted = facts.partitions or chosen.partitions
+            problems = [str(each) for each in await check_topics(address, chosen.topics, wanted, chosen.replication)]
+    except TopicsError as error:
+        found.problems.append(str(error))
+        return
+    found.facts |= {"cluster_id": facts.cluster_id, "partitions": facts.partitions, "topics": problems}
+    found.problems.extend(problems)
+
+
+async def _database(url: str, found: Findings) -> None:
+    found.facts |= {"postgresql": None, "schema": None, "owners": None}
+    if not url:
+        return
+    try:
+        async with reading(url) as connection:
+            found.facts["postgresql"] = await server_version(connection)
+        found.facts["schema"] = asdict(await schema.state(url))
+        await schema.check(url)
+        async with reading(url) as connection:
+            known = await states(connection)
+    except (DatabaseUnreachableError, SchemaError, TooSlowError) as error:
+        found.problems.append(str(error))
+        return
+    found.facts["owners"] = {str(state.part): state.owner for state in known}
+    found.problems.extend(f"partition {state.part} is halted: {state.halted}" for state in known if state.halted)
+    if known and found.facts["cluster_id"] not in (None, known[0].cluster_id):
+        found.problems.append(
+            f"this database belongs to Kafka cluster {known[0].cluster_id}, the broker is {found.facts['cluster_id']}: "
+            "give the broker it was used with, or an empty database"
+        )
+    if known and found.facts["partitions"] and found.facts["partitions"] != len(known):
+        found.problems.append(
+            f"the commands topic has {found.facts['partitions']} partitions, the database knows {len(known)}: "
+            "`turnstile topics grow` takes new ones in"
+        )
+
+
+async def _workers(chosen: Settings, found: Findings) -> None:
+    """Ask the worker of this machine, if its port is known; one that is elsewhere or absent is no fault."""
+    address = f"http://{chosen.http_host}:{chosen.http_port}"
+    if not chosen.http_port:
+        found.facts["worker"] = {"address": None, "answers": None}
+        return
+    ready = await asyncio.to_thread(_ready, f"{address}/health/ready")
+    found.facts["worker"] = {"address": address, "answers": ready is not None, "ready": ready and ready.get("ready")}
+    if ready is not None and not ready.get("ready"):
+        found.problems.append(f"the worker at {address} is not ready: {orjson.dumps(ready).decode()}")
+
+
+def _ready(url: str) -> Mapping[str, Any] | None:
+    """Return what a worker says of itself, None if nobody of ours answers there."""
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=WORKER_SECONDS_MAX) as answer:
+            said = orjson.loads(answer.read())
+    except HTTPError as refused:
+        try:
+            said = orjson.loads(refused.read())
+        except orjson.JSONDecodeError:
+            return None
+    except (URLError, OSError, orjson.JSONDecodeError):
+        return None
+    return said if isinstance(said, dict) and "ready" in said else None
+
+
+def _java() -> dict[str, Any] | None:
+    """Return the Java that would run the embedded broker."""
+    try:
+        java = find_java()
+    except LocalStackError:
+        return None
+    return {"executable": str(java.executable), "major": java.major}

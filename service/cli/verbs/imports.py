@@ -1,0 +1,178 @@
+"""`import`: a real event log driven through the topics, case by case, each event a command."""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from service.cli.exits import Exit, RefusedError
+from service.cli.main import app, run
+from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.surroundings import settings
+from service.cli.verbs.definitions import usable
+from service.cli.verbs.options import AsJson, read_text
+from service.cli.verbs.reach import bootstrap_servers, broker_words, changing
+from service.definitions.files import read_definition
+from service.event_logs.commands import Import, as_commands, number_of_commands
+from service.event_logs.csv_log import XES_COLUMNS, Columns
+from service.event_logs.discover import definition_name, discover, to_yaml
+from service.event_logs.drive import DriveResult, Pace, drive
+from service.event_logs.drive import Progress as Driven
+from service.event_logs.event import LoggedEvent
+from service.event_logs.read import log_name, read_log
+from service.settings import Settings
+from service.store.definitions import apply_definition, list_definitions
+from service.store.pool import Connection
+
+REJECTIONS_SHOWN = 10
+YAML = (".yaml", ".yml")
+
+
+class Judge(NamedTuple):
+    """The definition an import is held against, and whether this import has applied it."""
+
+    name: str
+    version: int
+    applied: bool
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .xes, .xes.gz, .csv or .csv.gz file.", show_default=False)
+    ],
+    *,
+    definition: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.yaml", help="Hold it against this definition.", show_default="discovered"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Prefix of the workflows' ids.", show_default="the file's name")
+    ] = None,
+    case: Annotated[str, typer.Option(help="CSV: the column of the case.")] = XES_COLUMNS.case,
+    activity: Annotated[str, typer.Option(help="CSV: the column of the activity.")] = XES_COLUMNS.activity,
+    timestamp: Annotated[str, typer.Option(help="CSV: the column of the instant.")] = XES_COLUMNS.occurred_at,
+    resource: Annotated[str, typer.Option(help="CSV: the column of who did it.")] = XES_COLUMNS.resource,
+    delimiter: Annotated[str, typer.Option(help="CSV: what separates columns.")] = XES_COLUMNS.delimiter,
+    give_up: Annotated[
+        float | None, typer.Option(min=1, help="End after so many seconds without a reply.", show_default="never")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drive an event log through the topics: each case a workflow, each event a command.
+
+    Without --definition, one is discovered from the log and applied: a case's state is its last activity.
+    Started again, also after a kill, it doubles nothing. Exits 1 if a command is rejected, 4 if replies stay out.
+    """
+    if len(delimiter) != 1:
+        raise typer.BadParameter("a delimiter is one character", param_hint="--delimiter")
+    log = name or log_name(file)
+    chosen = settings()
+    events = list(read_log(file, Columns(case, activity, timestamp, resource, delimiter)))
+
+    async def work() -> tuple[Judge, DriveResult]:
+        address = bootstrap_servers(chosen)
+        judge = await _judge(chosen, definition, events, log)
+        ERR.print(f"{log}: {len(events)} events, against {judge.name} version {judge.version}", markup=False)
+        with broker_words(address):
+            target = Import(log=log, definition=judge.name)
+            return judge, await _drive(chosen, address, events, target, Pace(silence_s_max=give_up))
+
+    judge, result = run(work())
+    _show(judge, result, cases=len({event.case for event in events}), log=log, as_json=as_json)
+    if result.unanswered:
+        raise typer.Exit(Exit.TIMEOUT)
+    if result.rejected:
+        raise typer.Exit(Exit.REFUSED)
+
+
+async def _judge(chosen: Settings, given: str | None, events: list[LoggedEvent], log: str) -> Judge:
+    """Return the definition to hold the log against, applied where it comes with the import."""
+    async with changing(chosen) as opened:
+        if given is None:
+            return await _discovered(opened, events, log)
+        if given.endswith(YAML):
+            return await _apply(opened, read_text(given), given)
+        stored = await list_definitions(opened, given)
+    if not stored:
+        raise RefusedError(f"no definition {given}; `turnstile definitions list` shows what there is")
+    return Judge(given, stored[0].version, applied=False)
+
+
+async def _discovered(opened: Connection, events: list[LoggedEvent], log: str) -> Judge:
+    """Apply what the log implies: as the stored version if that says the same, else as the next one."""
+    named = definition_name(log)
+    stored = await list_definitions(opened, named)
+    version = stored[0].version if stored else 1
+    text = to_yaml(discover(events, named, version=version))
+    if stored and read_definition(text).digest != stored[0].digest:
+        text = to_yaml(discover(events, named, version=version + 1))
+    return await _apply(opened, text, named)
+
+
+async def _apply(opened: Connection, text: str, name: str) -> Judge:
+    parsed = usable(text, name)
+    found = parsed.definition
+    if found is None:
+        raise RefusedError(f"{name} is not imported against: mend the errors above")
+    applied = await apply_definition(opened, parsed, found, text, applied_by="import")
+    return Judge(found.name, found.version, applied)
+
+
+async def _drive(chosen: Settings, address: str, events: list[LoggedEvent], target: Import, pace: Pace) -> DriveResult:
+    total = number_of_commands(events)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
+        task = bar.add_task(target.log, total=total)
+        waiting: list[str | None] = [None]
+
+        def report(driven: Driven) -> None:
+            bar.update(task, completed=driven.replied, description=driven.waiting or target.log)
+            if driven.waiting and driven.waiting != waiting[0] and not ERR.is_terminal:
+                ERR.print(driven.waiting, markup=False)
+            waiting[0] = driven.waiting
+
+        return await drive(
+            as_commands(events, target),
+            bootstrap_servers=address,
+            topics=chosen.topics,
+            report=report,
+            total=total,
+            pace=pace,
+        )
+
+
+def _show(judge: Judge, result: DriveResult, *, cases: int, log: str, as_json: bool) -> None:
+    rejected = {str(code): count for code, count in sorted(result.rejected.items())}
+    totals: dict[str, Any] = {
+        "log": log,
+        "definition": judge.name,
+        "definition_version": judge.version,
+        "cases": cases,
+        "commands": result.sent,
+        "accepted": result.accepted,
+        "rejected": rejected,
+        "duplicates": result.duplicates,
+        "unanswered": result.unanswered,
+    }
+    if as_json:
+        say_json(totals | {"rejections": [refused._asdict() for refused in result.rejections]})
+        return
+    OUT.print(f"{cases} cases, {result.sent} commands: {result.accepted} accepted", markup=False)
+    if result.duplicates:
+        OUT.print(f"{result.duplicates} of them were decided by an earlier run", markup=False)
+    if rejected:
+        say_table(("rejected", "code"), ((count, code) for code, count in rejected.items()))
+        for refused in result.rejections[:REJECTIONS_SHOWN]:
+            asked = f"to {refused.asks}" if refused.asks else "to be created"
+            OUT.print(f"  {refused.workflow_id} {asked}: {refused.message}", markup=False)
+        OUT.print("`turnstile why WORKFLOW --all` explains each", markup=False)
+    if result.unanswered:
+        OUT.print(f"{result.unanswered} have no reply yet; run the import again, it doubles nothing", markup=False)

@@ -1,0 +1,134 @@
+"""`get`, `list` and `history`: workflows as the store has them."""
+
+from typing import Annotated
+
+import orjson
+import typer
+
+from domain.workflow import Workflow
+from service.cli.exits import RefusedError
+from service.cli.main import app, run
+from service.cli.output import ERR, OUT, say_fields, say_json, say_table
+from service.cli.surroundings import settings
+from service.cli.verbs.options import AsJson, WorkflowArgument
+from service.cli.verbs.reach import asking
+from service.store.reads import PAGE, SORTS, Filter, Found, Page, get_workflow, history, list_workflows
+
+
+def unknown(workflow_id: str) -> RefusedError:
+    """Return what is said of an id that no workflow has."""
+    return RefusedError(f"no workflow {workflow_id}; `turnstile list` shows what there is")
+
+
+@app.command()
+def get(workflow: WorkflowArgument, *, as_json: AsJson = False) -> None:
+    """Show a workflow as it stands; exits 1 if there is none."""
+
+    async def work() -> Found:
+        async with asking(settings()) as connection:
+            found = await get_workflow(connection, workflow)
+        if found is None:
+            raise unknown(workflow)
+        return found
+
+    found = run(work())
+    if as_json:
+        say_json(orjson.loads(found.body))
+        return
+    fields = found.workflow._asdict() | {"partition": found.part, "open": found.is_open}
+    known = {name: value for name, value in fields.items() if value is not None}
+    say_fields(
+        {name: orjson.dumps(value).decode() if isinstance(value, dict) else value for name, value in known.items()}
+    )
+
+
+@app.command("list")
+def list_(
+    *,
+    definition: Annotated[str | None, typer.Option(help="Only workflows of this definition.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    service_area: Annotated[str | None, typer.Option(help="Only those of this service area.")] = None,
+    is_open: Annotated[
+        bool | None, typer.Option("--open/--closed", help="Only those that are not, or are, in a terminal state.")
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help=f"Order by {', '.join(SORTS)}; with - before it, the greatest first.")
+    ] = "-created_at",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """List workflows; how many match in all is said on stderr."""
+    column = sort.removeprefix("-")
+    if column not in SORTS:
+        raise typer.BadParameter(f"{column} is not one of {', '.join(SORTS)}", param_hint="--sort")
+    wanted = Filter(definition, state, tenant, is_open, service_area)
+    page = Page(column, sort.startswith("-"), limit, offset)  # type: ignore[arg-type] # looked at above
+
+    async def work() -> tuple[list[Workflow], int]:
+        async with asking(settings()) as connection:
+            listed = await list_workflows(connection, wanted, page)
+        if as_json:
+            for row in listed.rows:
+                say_json(orjson.loads(row.body))
+        return [row.workflow for row in listed.rows], listed.total
+
+    workflows, total = run(work())
+    if not as_json and workflows:
+        columns = ("workflow", "definition", "state", "version", "tenant", "created", "updated")
+        say_table(
+            columns,
+            (
+                (
+                    each.workflow_id,
+                    f"{each.definition} {each.definition_version}",
+                    each.state,
+                    each.version,
+                    each.tenant,
+                    each.created_at[:19],
+                    each.updated_at[:19],
+                )
+                for each in workflows
+            ),
+        )
+    ERR.print(f"{len(workflows)} of {total} workflows", markup=False)
+
+
+@app.command("history")
+def history_(
+    workflow: WorkflowArgument,
+    *,
+    after: Annotated[int, typer.Option(min=0, help="Only events above this sequence.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.", show_default="all")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a workflow's events by sequence; --json gives them as they were published."""
+
+    async def work() -> None:
+        seen, last = 0, after
+        async with asking(settings()) as connection:
+            if await get_workflow(connection, workflow) is None:
+                raise unknown(workflow)
+            while limit is None or seen < limit:
+                wanted = PAGE if limit is None else min(PAGE, limit - seen)
+                bodies = await history(connection, workflow, after=last, limit=wanted)
+                _show(bodies, as_json=as_json)
+                if len(bodies) < wanted:
+                    return
+                seen += len(bodies)
+                last = orjson.loads(bodies[-1])["sequence"]
+
+    run(work())
+
+
+def _show(bodies: list[bytes], *, as_json: bool) -> None:
+    if as_json:
+        for body in bodies:
+            OUT.file.write(body.decode() + "\n")
+        return
+    events = [orjson.loads(body) for body in bodies]
+    if events:
+        columns = ("seq", "version", "at", "event", "message", "by", "reason")
+        fields = ("sequence", "version", "timestamp", "event_type", "message", "actor", "reason")
+        say_table(columns, ([event.get(field) for field in fields] for event in events))

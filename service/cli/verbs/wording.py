@@ -1,0 +1,40 @@
+"""Replies and rejections in words, the same wherever they are shown."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+Json = Mapping[str, Any]
+
+
+def reply_lines(reply: Json) -> Iterator[str]:
+    """Say what became of a command."""
+    repeated = " (repeated)" if reply.get("duplicate") else ""
+    if reply["outcome"] == "accepted":
+        way = " -> ".join(reply[name] for name in ("from_state", "to_state") if reply.get(name))
+        yield f"accepted{repeated}  {reply['workflow_id']}  {way or reply.get('state')}  version {reply.get('version')}"
+    else:
+        yield f"rejected{repeated}  {reply['workflow_id']}  command {reply['command_id']}"
+        yield from rejection_lines(reply["rejection"])
+
+
+def rejection_lines(rejection: Json) -> Iterator[str]:
+    """Say why a command was refused and what was allowed then."""
+    yield f"  {rejection['code']}: {rejection['message']}"
+    why = rejection.get("why")
+    if why:
+        yield f"  because  {why.get('clause')}"
+        for name, value in (why.get("values") or {}).items():
+            yield f"           {name} = {orjson.dumps(value).decode()}"
+    allowed = rejection.get("allowed")
+    if allowed is not None:
+        yield f"  allowed  {', '.join(map(way_out, allowed)) or 'nothing'}"
+    if rejection.get("retryable"):
+        yield "  it may pass later: send the same command again, with the same command_id"
+
+
+def way_out(allowed: Json) -> str:
+    """Say a transition as it is asked for."""
+    guarded = " [guard]" if allowed.get("guarded") else ""
+    return f"{allowed['transition']} -> {allowed['target_state']}{guarded}"

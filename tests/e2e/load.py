@@ -1,0 +1,58 @@
+"""Commands as a busy system sends them: creations, moves, repeats, refusals and reused ids, mixed by chance."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from service.app import Endpoints
+from service.settings import Settings
+from tests.e2e.outside import command, creation, move, producer, put
+
+STATES = ("ACTIVE", "PAUSED", "COMPLETED", "FAILED", "CANCELLED")
+ROUND = 40
+ROUND_SECONDS = 0.1
+
+
+def commands(*, seed: int, workflows: int) -> Iterator[dict[str, Any]]:
+    """Yield commands without end; what each one meets depends on those before it."""
+    chance = random.Random(seed)
+    names = [f"w-{seed}-{number}" for number in range(workflows)]
+    made: list[dict[str, Any]] = [creation(name) for name in names]
+    yield from made
+    while True:
+        name = chance.choice(names)
+        kind = chance.random()
+        if kind < 0.1:
+            body = dict(chance.choice(made))
+        elif kind < 0.12:
+            body = chance.choice(made) | {"reason": f"reused {chance.random()}"}
+        elif kind < 0.2:
+            body = move(name, "ACTIVE", context={"hold": True})
+        elif kind < 0.4:
+            body = command(name, "update_metadata", metadata={f"field {chance.randrange(5)}": chance.random()})
+        elif kind < 0.45:
+            body = command(name, "recover_workflow")
+        elif kind < 0.5:
+            name = f"{name}-{chance.randrange(10**6)}"
+            names.append(name)
+            body = creation(name, definition=chance.choice(("alims.workflow", "alims.workflow_strict")))
+        else:
+            version = {"expected_version": chance.randrange(1, 6)} if chance.random() < 0.1 else {}
+            body = move(name, chance.choice(STATES), **version)
+        made.append(body)
+        yield body
+
+
+async def keep_sending(settings: Settings, endpoints: Endpoints, enough: asyncio.Event, *, seed: int) -> int:
+    """Send some hundred commands a second until it is enough; returns how many."""
+    stream = commands(seed=seed, workflows=30)
+    sent = 0
+    async with producer(endpoints) as opened:
+        while not enough.is_set():
+            records = [put(next(stream)) for _ in range(ROUND)]
+            futures = [await opened.send(settings.topics.commands, each.value, each.key) for each in records]
+            await asyncio.gather(*futures)
+            sent += len(records)
+            await asyncio.sleep(ROUND_SECONDS)
+    return sent

@@ -1,0 +1,130 @@
+"""Whatever is put on the topics, the records beside it are decided and no partition stops."""
+
+import asyncio
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import zip_longest
+from typing import Any
+
+import orjson
+import pytest
+
+from service.app import Endpoints, Service, running
+from service.settings import Settings
+from tests.e2e.outside import (
+    Headers,
+    Put,
+    all_decided,
+    command,
+    creation,
+    ids_on,
+    move,
+    outcomes,
+    put,
+    read_json,
+    rows,
+    send,
+)
+from tests.eventually import assert_eventually
+
+pytestmark = pytest.mark.stack
+PART = 1
+MIB = 1024 * 1024
+KEPT = 256 * 1024
+REFUSED = "INVALID_COMMAND"
+NOT_A_COMMAND = "dead letter: NOT_A_COMMAND"
+NOT_JSON = "dead letter: NOT_JSON"
+
+
+def _with(text: str, **fields: object) -> bytes:
+    """Return a creation with `text` as the JSON of its context's one value."""
+    return orjson.dumps(creation("w", context={"a": "?"}, **fields)).replace(b'"?"', text.encode("utf-8", "surrogatepass"))
+
+
+def _without(name: str) -> bytes:
+    return orjson.dumps({key: value for key, value in creation("w").items() if key != name})
+
+
+def _nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+HOSTILE: dict[str, tuple[bytes | None, str]] = {
+    "not JSON": (b"{not json", NOT_JSON),
+    "cut JSON": (orjson.dumps(creation("w"))[:-5], NOT_JSON),
+    "bytes that are no text": (b"\xff\xfe\x00\x80" * 10, NOT_JSON),
+    "UTF-16": (orjson.dumps(creation("w")).decode().encode("utf-16"), REFUSED),
+    "an array": (orjson.dumps([creation("w")]), NOT_A_COMMAND),
+    "a number": (b"5", NOT_A_COMMAND),
+    "a text": (b'"create_workflow"', NOT_A_COMMAND),
+    "null": (b"null", NOT_A_COMMAND),
+    "an empty object": (b"{}", NOT_A_COMMAND),
+    "an empty value": (b"", "dead letter: EMPTY"),
+    "a tombstone": (None, "dead letter: EMPTY"),
+    "no command id": (_without("command_id"), NOT_A_COMMAND),
+    "a command id that is no UUID": (orjson.dumps(creation("w") | {"command_id": "one"}), NOT_A_COMMAND),
+    "no workflow id": (_without("workflow_id"), NOT_A_COMMAND),
+    "a workflow id that is a number": (orjson.dumps(creation("w") | {"workflow_id": 5}), NOT_A_COMMAND),
+    "a workflow id of 201 characters": (orjson.dumps(creation("w" * 201)), NOT_A_COMMAND),
+    "a NUL in the workflow id": (orjson.dumps(creation("w\0")), NOT_A_COMMAND),
+    "half a surrogate pair in the workflow id": (_with("1").replace(b'"w"', rb'"\ud800"'), NOT_A_COMMAND),
+    "no type": (_without("command_type"), REFUSED),
+    "an unknown type": (orjson.dumps(command("w", "erase_everything")), REFUSED),
+    "a wrong type": (orjson.dumps(creation("w", expected_version="many")), REFUSED),
+    "both target and transition": (orjson.dumps(move("w", "ACTIVE", transition="activate")), REFUSED),
+    "a NUL": (_with(r'"\u0000"'), REFUSED),
+    "a NUL as a key": (_with(r'{"\u0000": 1}'), REFUSED),
+    "half a surrogate pair": (_with(r'"\udfff"'), REFUSED),
+    "a raw half of a surrogate pair": (_with('"\udfff"'), NOT_JSON),
+    "depth 33": (_with(_nested(33)), REFUSED),
+    **{f"depth {depth}": (_with(_nested(depth)), REFUSED) for depth in range(970, 1022, 4)},
+    "depth 100,000": (_with(_nested(100_000)), NOT_JSON),
+    "2 ** 63": (_with(str(2**63)), REFUSED),
+    "-(2 ** 63) - 1": (_with(str(-(2**63) - 1)), REFUSED),
+    "5,000 digits": (_with("9" * 5_000), REFUSED),
+    "1e400": (_with("1e400"), REFUSED),
+    "NaN": (_with("NaN"), REFUSED),
+    "Infinity": (_with("-Infinity"), REFUSED),
+    "an instant before the calendar": (_with("1", occurred_at="0001-01-01T00:00:00+14:00"), REFUSED),
+    "an instant after the calendar": (_with("1", due_at="9999-12-31T23:59:59-10:00"), REFUSED),
+    "submitted before the calendar": (_with("1", submitted_at="0001-01-01T00:00:00+14:00"), REFUSED),
+    "expired before the calendar": (_with("1", expires_at="0001-01-01T00:00:00+14:00"), REFUSED),
+    "an instant without a zone": (_with("1", occurred_at="2026-11-21T09:00:00"), REFUSED),
+    "more than command_bytes_max": (_with(f'"{"x" * KEPT}"'), "dead letter: TOO_LARGE"),
+    "a definition nobody knows": (orjson.dumps(creation("w", definition="no.such")), "UNKNOWN_DEFINITION"),
+}
+
+# On a good command: a header that is not needed, or not readable, is as if it were not there.
+HEADERS: dict[str, Headers] = {
+    "a header without a value": [("traceparent", None), ("ce_id", None), ("turnstile_hops", None)],
+    "a header that is not UTF-8": [("correlation_id", b"\xff\xfe"), ("traceparent", b"\x80")],
+    "numbers that are none": [("turnstile_broker_time", "²".encode()), ("turnstile_hops", "²".encode())],
+    "numbers beyond reason": [("turnstile_broker_time", b"9" * 190), ("turnstile_hops", b"-1")],
+    "control characters": [("correlation_id", b"a\0b\nc"), ("traceparent", b"\x1b[31m")],
+    "a header of 900 KB": [("correlation_id", b"x" * 900_000)],
+    "100,000 headers": [("", b"")] * 100_000,
+    "a content type of another world": [("content-type", b"application/x-protobuf"), ("ce_specversion", b"9.9")],
+}
+
+
+async def test_good_records_between_bad_ones_are_all_decided(settings: Settings, endpoints: Endpoints) -> None:
+    """Every record of one partition has the outcome that belongs to it, and the good ones are carried out."""
+    good = iter(ids_on(PART, 1 + len(HOSTILE) + len(HEADERS), partitions=settings.partitions))
+    bad = [Put(value, b"w", PART) for value, _ in HOSTILE.values()]
+    odd = [put(creation(next(good)), PART, headers) for headers in HEADERS.values()]
+    records = [put(creation(next(good)), PART)]
+    for hostile in [*bad, *odd]:
+        records += [hostile, put(creation(next(good)), PART)] if hostile in bad else [hostile]
+    expected = ["accepted"]
+    for _, outcome in HOSTILE.values():
+        expected += [outcome, "accepted"]
+    expected += ["accepted"] * len(odd)
+    async with running(settings, endpoints):
+        places = await send(endpoints, settings.topics.commands, records, max_request_size=MIB)
+        await all_decided(settings, endpoints)
+    became = await outcomes(settings, endpoints)
+    named = ["good", *(name for each in HOSTILE for name in (each, f"after {each}")), *HEADERS]
+    assert dict(zip(named, expected, strict=True)) == {
+        name: became[place] for name, place in zip_longest(named, places)
+    }
