@@ -10,7 +10,7 @@ import orjson
 
 # What orjson writes differently from RFC 8785: whole floats, exponents, and the order of keys beyond the basic
 # plane. A match inside a string costs time, never correctness.
-_EXPONENT = re.compile(rb"e-?\d+[,}\]]")
+_EXPONENT = re.compile(rb"e[-+]?\d+[,}\]]")
 _BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
 _NESTED = frozenset({dict, list, tuple, float})
 _EXPONENT_BELOW = -7

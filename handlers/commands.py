@@ -20,7 +20,7 @@ from domain.instants import written
 from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow
 from handlers.decode import Invalid, Readable, Received, Unreadable, decode
-from handlers.faults import Poison
+from handlers.faults import Fault, Poison
 from handlers.placement import partition_of
 from handlers.ports import Guards, Loaded, Ownership, Record, Store, Turn, Wanted
 from handlers.ticks import ReceivedTick, believed
@@ -106,7 +106,7 @@ class CommandsHandler:
         if not batch:
             return Taken(owned, Turn(next_offset, loaded.now), owned.next_seq)
         facts = Facts()
-        while True:
+        for _ in range(len(batch) + 2):  # each conflict over an id names one more, and there are no more than records
             turn = await self._judge(owned, batch, loaded, facts, next_offset)
             outcome = await self.store.apply(owned, turn)
             if isinstance(outcome, Facts) and outcome.room:
@@ -117,6 +117,7 @@ class CommandsHandler:
             if isinstance(outcome, Ownership):
                 return Taken(outcome, turn, owned.next_seq)
             facts = _merged(facts, outcome)
+        raise Fault(f"partition {owned.part}: conflicts do not end: {facts}")
 
     async def _set_aside(self, owned: Ownership, record: Record, problem: str) -> Taken:
         loaded = await self.store.load(owned, Wanted((), (), ()))

@@ -1,6 +1,6 @@
 """The other process of the latency test: reads events as they become readable and notes when, on the machine's clock.
 
-`python -m service.bench.receive SERVERS TOPIC PARTITIONS FILE` writes a line per event: its command's id and the time, in ns.
+`python -m service.bench.receive SERVERS TOPIC PARTITIONS FILE` writes one line per event: command id, time in ns.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 OUT = Console(soft_wrap=True, highlight=False)
 ERR = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -23,10 +24,12 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: s
     """Print a table; cells are shown as text, None as a dash."""
     table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     for column in table.columns:
         column.overflow = "fold"  # an id that is cut is no id
-    OUT.print(table, width=None if OUT.is_terminal else WIDTH_OF_A_PIPE)
+    if not OUT.is_terminal:
+        OUT.width = WIDTH_OF_A_PIPE
+    OUT.print(table)
 
 
 def say_fields(fields: Mapping[str, Any]) -> None:

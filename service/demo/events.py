@@ -28,11 +28,14 @@ class SeenEvent:
 
 
 class EventLog:
-    """Collects the events of workflows whose id begins with `prefix`, read committed, from the topic's end on."""
+    """Collects the events of workflows whose id begins with `prefix`, read committed, from the topic's end on.
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, prefix: str) -> None:
-        self._topic = topic
+    With `drop_repeats` it drops an id that it has, as every reader does where events are published at least once.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, *, prefix: str, drop_repeats: bool = False) -> None:
         self._prefix = prefix
+        self._drop_repeats = drop_repeats
         self._consumer = AIOKafkaConsumer(
             topic, bootstrap_servers=bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
         )
@@ -61,6 +64,11 @@ class EventLog:
             self._reading.cancel()
             await asyncio.wait([self._reading])
         await self._consumer.stop()
+
+    @property
+    def partitions(self) -> int:
+        """Return how many partitions the topic has."""
+        return len(self._positions)
 
     def of(self, workflow_id: str) -> list[SeenEvent]:
         """Return a workflow's events in the order of the topic."""
@@ -104,7 +112,8 @@ class EventLog:
 
     def _keep(self, record: ConsumerRecord) -> None:
         event = Event.model_validate_json(record.value or b"")
-        if not event.workflow_id.startswith(self._prefix):
+        repeated = self._drop_repeats and event.event_id in self._ids
+        if repeated or not event.workflow_id.startswith(self._prefix):
             return
         ce_type = dict(record.headers).get(HEADER_TYPE, b"").decode()
         seen = SeenEvent(event, ce_type, record.partition, record.offset)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 DEFINITION = "alims.workflow"
+BOUNDED = "demo.bounded"
 MOVES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "CREATED": ("ACTIVE",),
@@ -34,7 +35,7 @@ WAY_OUT: Mapping[tuple[str, str], tuple[str, ...]] = MappingProxyType(
         (DEFINITION, "ACTIVE"): ("CANCELLED",),
         (DEFINITION, "PAUSED"): ("CANCELLED",),
         (DEFINITION, "FAILED"): ("CANCELLED",),
-        ("demo.bounded", "open"): ("closed",),
+        (BOUNDED, "open"): ("closed",),
     }
 )
 """How a workflow that a scenario leaves open is closed."""

@@ -1,7 +1,7 @@
 """What a scenario is given: a client, the store's rows, the topic's events, the worker, and its numbered checks."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -19,6 +19,7 @@ from service.settings import Settings
 REPLY_SECONDS_MAX = 20.0
 ACCEPTED = "accepted"
 ACTOR = "demo"
+DIFFERING_SHOWN = 5
 
 T = TypeVar("T")
 
@@ -121,6 +122,12 @@ def tally(outcomes: Iterable[str]) -> dict[str, int]:
     for each in sorted(outcomes):
         counts[each] = counts.get(each, 0) + 1
     return counts
+
+
+def differing(expected: Mapping[str, object], actual: Mapping[str, object]) -> list[str]:
+    """Return the first few names under which the two do not hold the same."""
+    names = sorted(expected.keys() | actual.keys())
+    return [name for name in names if expected.get(name) != actual.get(name)][:DIFFERING_SHOWN]
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

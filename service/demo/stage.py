@@ -16,6 +16,7 @@ from service.cli.surroundings import connection, embedded
 from service.definitions.files import read_definition
 from service.demo.checks import Check, Checklist
 from service.demo.events import EventLog
+from service.demo.machine import BOUNDED
 from service.demo.rows import Rows
 from service.demo.scenarios import Scenario
 from service.demo.scene import Scene, close_all
@@ -25,7 +26,6 @@ from service.settings import Settings
 from service.store.definitions import apply_definition
 from service.store.pool import Connection
 
-BOUNDED = "demo.bounded"
 LEFT_SECONDS = 60.0
 """An open workflow of the demo that nothing has touched for so long was left by a run that was interrupted."""
 WENT_WRONG = (ClientError, Fault, NotReadyError, KafkaError, OSError)
@@ -96,7 +96,12 @@ async def staged(settings: Settings, screen: Screen) -> AsyncIterator[Stage]:
             working(found) as worker,
             connection(found) as opened,
             Client(given.bootstrap_servers, topics=found.topics) as client,
-            EventLog(given.bootstrap_servers, found.topics.events, prefix=f"demo-{run}-") as events,
+            EventLog(
+                given.bootstrap_servers,
+                found.topics.events,
+                prefix=f"demo-{run}-",
+                drop_repeats=found.delivery == "at-least-once",
+            ) as events,
         ):
             await _apply_bounded(opened)
             rows = Rows(opened)

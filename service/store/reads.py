@@ -42,7 +42,7 @@ select part, seq, decided_at, event from journal
 _REPLIES = "select part, seq, kind, key, workflow_id, type, record_offset, decided_at, reply from journal"
 # A refusal is where its command's root is, which need not be where the id is taken: each partition is asked, by index.
 _REPLIED = f"""
-{_REPLIES} where part = any ((select array_agg(part) from partition)) and workflow_id = $1 and kind = 'reply'
+{_REPLIES} where part = any (array(select part from partition)) and workflow_id = $1 and kind = 'reply'
 """  # noqa: S608 - as above
 _ACCEPTED = f"""
 {_REPLIES} where part = (select part from workflow_id where workflow_id = $1)

@@ -104,12 +104,11 @@ def _unlike_the_journal(seen: Seen, records: Sequence[ConsumerRecord], column: s
         if written != published:
             both = zip(written, published, strict=False)
             place = next((n for n, (a, b) in enumerate(both) if a != b), min(len(written), len(published)))
-            yield f"partition {part}: {len(written)} of kind {column} written, {len(published)} published; {place} differs"
+            numbers = f"{len(written)} of kind {column} written, {len(published)} published"
+            yield f"partition {part}: {numbers}; {place} differs"
 
 
-def _outcomes(
-    seen: Seen, replies: Sequence[ConsumerRecord], dead_letters: Sequence[ConsumerRecord]
-) -> Iterator[str]:
+def _outcomes(seen: Seen, replies: Sequence[ConsumerRecord], dead_letters: Sequence[ConsumerRecord]) -> Iterator[str]:
     """Every command record has one reply, one dead letter or one journey to its own partition."""
     outcomes = Counter(header(record, "ce_id") for record in replies)
     for record in dead_letters:
@@ -140,7 +139,7 @@ def _decided_twice(replies: Sequence[ConsumerRecord], events: Sequence[ConsumerR
 
 def _histories(events: Sequence[ConsumerRecord]) -> Iterator[str]:
     """Sequences and versions are 1..n, each event starts where the one before ended, no id comes twice."""
-    last: dict[str, tuple[int, str]] = {}
+    last: dict[str, tuple[int, str | None]] = {}
     ids: set[str] = set()
     for event in _values(events):
         workflow_id = event["workflow_id"]

@@ -5,15 +5,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from handlers.placement import partition_of
 from service.app import Endpoints
@@ -38,17 +38,17 @@ class Put(NamedTuple):
     headers: Headers = ()
 
 
-def command(workflow_id: str, command_type: str = "request_transition", **fields: object) -> dict[str, Any]:
+def command(workflow_id: str, command_type: str = "request_transition", **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return a command's body with an id of its own."""
     return {"command_type": command_type, "command_id": str(uuid4()), "workflow_id": workflow_id, **fields}
 
 
-def creation(workflow_id: str, definition: str = "alims.workflow", **fields: object) -> dict[str, Any]:
+def creation(workflow_id: str, definition: str = "alims.workflow", **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the body of a creation."""
     return command(workflow_id, "create_workflow", definition=definition, **fields)
 
 
-def move(workflow_id: str, target_state: str, **fields: object) -> dict[str, Any]:
+def move(workflow_id: str, target_state: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the body of a transition."""
     return command(workflow_id, target_state=target_state, **fields)
 
@@ -86,7 +86,11 @@ async def send(
 
 
 async def read(endpoints: Endpoints, topic: str) -> list[ConsumerRecord]:
-    """Read what is committed on a topic now, each partition in its order."""
+    """Read what is committed on a topic now, each partition in its order.
+
+    The ends are those of a reader of everything: a commit is answered before its marker is in the log.
+    """
+    ends = await end_offsets(endpoints, topic)
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=endpoints.bootstrap_servers,
@@ -98,15 +102,29 @@ async def read(endpoints: Endpoints, topic: str) -> list[ConsumerRecord]:
     await consumer.start()
     try:
         found: list[ConsumerRecord] = []
-        ends = await consumer.end_offsets(consumer.assignment())
         async with asyncio.timeout(READ_SECONDS_MAX):
             while ends:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     found.extend(records)
-                ends = {key: end for key, end in ends.items() if await consumer.position(key) < end}
+                ends = {
+                    part: end
+                    for part, end in ends.items()
+                    if await consumer.position(TopicPartition(topic, part)) < end
+                }
         return sorted(found, key=lambda record: (record.partition, record.offset))
     finally:
         await consumer.stop()
+
+
+async def end_offsets(endpoints: Endpoints, topic: str) -> dict[int, int]:
+    """Return the next offset of each partition."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=endpoints.bootstrap_servers)
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
+    finally:
+        await consumer.stop()
+    return {key.partition: end for key, end in ends.items()}
 
 
 async def read_json(endpoints: Endpoints, topic: str) -> list[dict[str, Any]]:
@@ -173,23 +191,28 @@ async def all_decided(settings: Settings, endpoints: Endpoints, *, deadline_seco
     """Wait until every command on the topic is decided and every row published."""
 
     async def left() -> dict[int, tuple[int, int]]:
-        consumer = AIOKafkaConsumer(settings.topics.commands, bootstrap_servers=endpoints.bootstrap_servers)
-        await consumer.start()
-        try:
-            ends = await consumer.end_offsets(consumer.assignment())
-        finally:
-            await consumer.stop()
-        at = {row["part"]: row for row in await rows(endpoints, "select * from partition")}
-        behind = {
-            key.partition: (
-                end - at[key.partition]["next_offset"],
-                at[key.partition]["next_seq"] - at[key.partition]["published_seq"],
-            )
-            for key, end in ends.items()
-        }
-        return {part: each for part, each in behind.items() if each != (0, 0)}
+        ends = await end_offsets(endpoints, settings.topics.commands)
+        found = {}
+        for row in await rows(endpoints, "select * from partition"):
+            found[row["part"]] = (ends[row["part"]] - row["next_offset"], row["next_seq"] - row["published_seq"])
+        return {part: behind for part, behind in found.items() if behind != (0, 0)}
 
-    await assert_eventually({}, left, deadline_seconds=deadline_seconds, poll_seconds=0.2)
+    nothing: dict[int, tuple[int, int]] = {}
+    await assert_eventually(nothing, left, deadline_seconds=deadline_seconds, poll_seconds=0.2)
+
+
+async def busy(endpoints: Endpoints, *, turns: int = 10) -> None:
+    """Wait until some turns more are taken."""
+
+    async def taken() -> int:
+        return int(await value(endpoints, "select coalesce(sum(turn), 0) from partition"))
+
+    goal = await taken() + turns
+
+    async def reached() -> str:
+        return "busy" if await taken() >= goal else "waiting"
+
+    await assert_eventually("busy", reached, deadline_seconds=30)
 
 
 class WorkerProcess:
@@ -216,16 +239,38 @@ class WorkerProcess:
         return int(await value(self._endpoints, "select count(*) from partition where owner = $1", owner))
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """End it as a crash would; it must not have ended by itself."""
+        assert (None, "") == (self._process and self._process.returncode, self.faults())
         await self._end(signal.SIGKILL)
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; returns its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(30):
+            return await self._process.wait()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let it do nothing during the block, as if its machine were paused."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    async def end(self) -> None:
+        """See to it that it is gone."""
+        await self._end(signal.SIGKILL)
+
+    def faults(self) -> str:
+        """Return the lines of its log that speak of a fault of ours."""
+        said = self._log.read_text() if self._log.exists() else ""
+        return "\n".join(line for line in said.splitlines() if "Traceback" in line or "partition.failed" in line)
 
     async def stop(self) -> int:
         """End it as an operator would; returns its exit code."""
         return await self._end(signal.SIGTERM)
-
-    def said(self) -> str:
-        """Return what it logged."""
-        return self._log.read_text() if self._log.exists() else ""
 
     async def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None
@@ -258,4 +303,4 @@ async def worker_process(settings: Settings, endpoints: Endpoints, log: Path) ->
     try:
         yield process
     finally:
-        await process.kill()
+        await process.end()

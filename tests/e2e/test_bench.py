@@ -27,7 +27,21 @@ KEYS = {
     "ratios",
     "settings",
 }
-SHORT = "--quick --rounds 1 --transitions 3000 --workflows 300 --hot 500 --rate 60 --seconds 2".split()
+SHORT = [
+    "--quick",
+    "--rounds",
+    "1",
+    "--transitions",
+    "3000",
+    "--workflows",
+    "300",
+    "--hot",
+    "500",
+    "--rate",
+    "60",
+    "--seconds",
+    "2",
+]
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Whatever is put on the topics, the records beside it are decided and no partition stops."""
 
-import asyncio
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -30,6 +28,7 @@ from tests.eventually import assert_eventually
 
 pytestmark = pytest.mark.stack
 PART = 1
+HERE = ids_on(PART, 1, partitions=3)[0]
 MIB = 1024 * 1024
 KEPT = 256 * 1024
 REFUSED = "INVALID_COMMAND"
@@ -37,9 +36,11 @@ NOT_A_COMMAND = "dead letter: NOT_A_COMMAND"
 NOT_JSON = "dead letter: NOT_JSON"
 
 
-def _with(text: str, **fields: object) -> bytes:
+def _with(text: str, **fields: Any) -> bytes:  # noqa: ANN401
     """Return a creation with `text` as the JSON of its context's one value."""
-    return orjson.dumps(creation("w", context={"a": "?"}, **fields)).replace(b'"?"', text.encode("utf-8", "surrogatepass"))
+    return orjson.dumps(creation("w", context={"a": "?"}, **fields)).replace(
+        b'"?"', text.encode("utf-8", "surrogatepass")
+    )
 
 
 def _without(name: str) -> bytes:
@@ -76,7 +77,7 @@ HOSTILE: dict[str, tuple[bytes | None, str]] = {
     "a NUL": (_with(r'"\u0000"'), REFUSED),
     "a NUL as a key": (_with(r'{"\u0000": 1}'), REFUSED),
     "half a surrogate pair": (_with(r'"\udfff"'), REFUSED),
-    "a raw half of a surrogate pair": (_with('"\udfff"'), NOT_JSON),
+    "a raw half of a surrogate pair": (_with('"\udfff"'), REFUSED),
     "depth 33": (_with(_nested(33)), REFUSED),
     **{f"depth {depth}": (_with(_nested(depth)), REFUSED) for depth in range(970, 1022, 4)},
     "depth 100,000": (_with(_nested(100_000)), NOT_JSON),
@@ -92,7 +93,10 @@ HOSTILE: dict[str, tuple[bytes | None, str]] = {
     "expired before the calendar": (_with("1", expires_at="0001-01-01T00:00:00+14:00"), REFUSED),
     "an instant without a zone": (_with("1", occurred_at="2026-11-21T09:00:00"), REFUSED),
     "more than command_bytes_max": (_with(f'"{"x" * KEPT}"'), "dead letter: TOO_LARGE"),
-    "a definition nobody knows": (orjson.dumps(creation("w", definition="no.such")), "UNKNOWN_DEFINITION"),
+    "a definition nobody knows": (
+        orjson.dumps(creation(HERE, "no.such")),
+        "UNKNOWN_DEFINITION",
+    ),
 }
 
 # On a good command: a header that is not needed, or not readable, is as if it were not there.
@@ -126,5 +130,130 @@ async def test_good_records_between_bad_ones_are_all_decided(settings: Settings,
     became = await outcomes(settings, endpoints)
     named = ["good", *(name for each in HOSTILE for name in (each, f"after {each}")), *HEADERS]
     assert dict(zip(named, expected, strict=True)) == {
-        name: became[place] for name, place in zip_longest(named, places)
+        name: became[place] for name, place in zip(named, places, strict=True)
     }
+
+
+async def test_forty_megabytes_of_zeros_become_one_small_dead_letter(settings: Settings, endpoints: Endpoints) -> None:
+    """Its first 256 KiB, length, digest, headers and place are kept; its neighbours are decided."""
+    before, after = ids_on(PART, 2, partitions=settings.partitions)
+    topic = settings.topics.commands
+    zeros = bytes(40_000_000)
+    headers: Headers = [("sent-by", b"a test"), ("nothing", None), ("not text", b"\xff")]
+    async with running(settings, endpoints):
+        await send(endpoints, topic, [put(creation(before), PART)])
+        await send(
+            endpoints,
+            topic,
+            [Put(zeros, b"key \xff", PART, headers)],
+            compression_type="gzip",
+            max_request_size=50_000_000,
+            max_batch_size=50_000_000,
+        )
+        await send(endpoints, topic, [put(creation(after), PART)])
+        await all_decided(settings, endpoints)
+    (letter,) = await read_json(endpoints, settings.topics.dead_letters)
+    assert {
+        "topic": topic,
+        "partition": PART,
+        "offset": 1,
+        "reason": "TOO_LARGE",
+        "message": "40000000 bytes are more than the 262144 a command may have",
+        "key": b"key \xff",
+        "value": zeros[:KEPT],
+        "encoding": "base64",
+        "value_length": len(zeros),
+        "value_sha256": sha256(zeros).hexdigest(),
+        "truncated": True,
+        "headers": headers,
+    } == _opened(letter)
+    assert {"1/0": "accepted", "1/1": "dead letter: TOO_LARGE", "1/2": "accepted"} == await outcomes(
+        settings, endpoints
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        pytest.param([("large", b"x" * 1_000_000)], 0, id="one of 1 MB"),
+        pytest.param([("", None)] * 300_000, KEPT // 4 // 16, id="300,000 empty ones"),
+        pytest.param([("\x01" * 50, b"\0" * 50)] * 8_000, KEPT // 4 // 116, id="800 KB of control characters"),
+    ],
+)
+async def test_headers_are_kept_as_far_as_a_topic_takes_them(
+    settings: Settings, endpoints: Endpoints, headers: Headers, kept: int
+) -> None:
+    """A dead letter with too many headers keeps some, says so, and is published like any other."""
+    (after,) = ids_on(PART, 1, partitions=settings.partitions)
+    records = [Put(b"x" * KEPT, b"key", PART, headers), put(creation(after), PART)]
+    async with running(settings, endpoints):
+        for record in records:
+            await send(
+                endpoints,
+                settings.topics.commands,
+                [record],
+                compression_type="gzip",
+                max_request_size=50_000_000,
+                max_batch_size=50_000_000,
+            )
+        await all_decided(settings, endpoints)
+    (letter,) = await read_json(endpoints, settings.topics.dead_letters)
+    assert (kept, True) == (len(letter["headers"]), letter["truncated"])
+    assert {"1/0": "dead letter: NOT_JSON", "1/1": "accepted"} == await outcomes(settings, endpoints)
+
+
+async def test_forged_ticks_neither_stop_a_partition_nor_move_its_time(
+    settings: Settings, endpoints: Endpoints
+) -> None:
+    """A tick that cannot be believed is a dead letter; decisions go on at the database's time."""
+    before, after = ids_on(PART, 2, partitions=settings.partitions)
+    now = datetime.now(UTC)
+    ticks: dict[str, bytes | None] = {
+        "garbage": b"\xff not a tick",
+        "tombstone": None,
+        "a list": b"[]",
+        "another partition": _tick(now, partition=0),
+        "a partition beyond any": _tick(now, partition=2**63),
+        "before the calendar": _tick("0001-01-01T00:00:00+14:00"),
+        "after the calendar": _tick("9999-12-31T23:59:59-14:00"),
+        "an hour ahead": _tick(now + timedelta(hours=1)),
+        "a thousand years ahead": _tick("3026-01-01T00:00:00Z"),
+    }
+    # No tick of the emitter's own: the newest wins, and one of these could be passed over.
+    quiet = settings.model_copy(update={"tick_seconds": 60})
+    async with running(quiet, endpoints) as service:
+        await send(endpoints, settings.topics.commands, [put(creation(before), PART)])
+        await all_decided(settings, endpoints)
+        for number, value in enumerate(ticks.values(), start=1):
+            await send(endpoints, settings.topics.scheduler, [Put(value, b"key", PART)])
+            await assert_eventually(number, lambda: _dead_letters(service))
+        await send(endpoints, settings.topics.scheduler, [Put(_tick("0001-01-01T00:00:00Z"), None, PART)])
+        await send(endpoints, settings.topics.commands, [put(creation(after), PART)])
+        await all_decided(settings, endpoints)
+    letters = await read_json(endpoints, settings.topics.dead_letters)
+    assert [(settings.topics.scheduler, PART, "BAD_TICK", value) for value in ticks.values()] == [
+        (letter["topic"], letter["partition"], letter["reason"], _bytes(letter, "value")) for letter in letters
+    ]
+    decided = [
+        row["created_at"] for row in await rows(endpoints, "select created_at from workflow order by created_at")
+    ]
+    assert [True, True] == [now - timedelta(minutes=1) < at < now + timedelta(minutes=1) for at in decided]
+
+
+def _tick(time: object, partition: int = PART) -> bytes:
+    return orjson.dumps({"partition": partition, "time": time, "commands_end_offset": 1, "emitter": "nobody"})
+
+
+async def _dead_letters(service: Service) -> int:
+    return int(service.telemetry.registry.get_sample_value("turnstile_dead_letters_total") or 0)
+
+
+def _bytes(letter: dict[str, Any], name: str) -> bytes | None:
+    return b64decode(letter[name]) if name in letter else None
+
+
+def _opened(letter: dict[str, Any]) -> dict[str, Any]:
+    """Return a dead letter with its bytes as they were, without the broker's time."""
+    plain = {name: item for name, item in letter.items() if name != "broker_time"}
+    headers = [(name, None if value is None else b64decode(value)) for name, value in letter["headers"]]
+    return plain | {"key": _bytes(letter, "key"), "value": _bytes(letter, "value"), "headers": headers}

@@ -9,12 +9,10 @@ from service.app import Endpoints
 from service.settings import Settings
 from tests.e2e.audit import differences, look
 from tests.e2e.load import keep_sending
-from tests.e2e.outside import all_decided, value, worker_process
-from tests.eventually import assert_eventually
+from tests.e2e.outside import all_decided, busy, worker_process
 
 pytestmark = pytest.mark.stack
 KILLS = 3
-TURNS_BETWEEN = 8
 
 
 @pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
@@ -25,23 +23,13 @@ async def test_nothing_is_lost_or_doubled_by_kills(
     chosen = settings.model_copy(update={"delivery": delivery})
     enough = asyncio.Event()
     sending = asyncio.create_task(keep_sending(chosen, endpoints, enough, seed=7))
-
-    async def turns() -> int:
-        return int(await value(endpoints, "select coalesce(sum(turn), 0) from partition"))
-
     try:
         async with worker_process(chosen, endpoints, tmp_path / "worker.log") as worker:
             for _ in range(KILLS):
-                before = await turns()
-
-                async def busy(before: int = before) -> bool:
-                    return await turns() >= before + TURNS_BETWEEN
-
-                await assert_eventually(True, busy, deadline_seconds=30)
+                await busy(endpoints)
                 await worker.kill()
                 await worker.start()
-            before = await turns()
-            await assert_eventually(True, busy, deadline_seconds=30)
+            await busy(endpoints)
             enough.set()
             sent = await sending
             await all_decided(chosen, endpoints)

@@ -95,7 +95,11 @@ def wait_until_ready(stranger: Stranger) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         asked = subprocess.run(
-            [".venv/bin/turnstile", "doctor"], cwd=stranger.folder, env=stranger.environment, capture_output=True, check=False
+            [".venv/bin/turnstile", "doctor"],
+            cwd=stranger.folder,
+            env=stranger.environment,
+            capture_output=True,
+            check=False,
         )
         if asked.returncode == 0:
             return

@@ -13,7 +13,7 @@ from service.cli.surroundings import settings
 from service.cli.verbs.definitions import usable
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import bootstrap_servers, broker_words, changing
-from service.definitions.files import read_definition
+from service.definitions.files import Parsed, read_definition
 from service.event_logs.commands import Import, as_commands, number_of_commands
 from service.event_logs.csv_log import XES_COLUMNS, Columns
 from service.event_logs.discover import definition_name, discover, to_yaml
@@ -93,7 +93,8 @@ async def _judge(chosen: Settings, given: str | None, events: list[LoggedEvent],
         if given is None:
             return await _discovered(opened, events, log)
         if given.endswith(YAML):
-            return await _apply(opened, read_text(given), given)
+            text = read_text(given)
+            return await _apply(opened, usable(text, given), text, given)
         stored = await list_definitions(opened, given)
     if not stored:
         raise RefusedError(f"no definition {given}; `turnstile definitions list` shows what there is")
@@ -108,11 +109,10 @@ async def _discovered(opened: Connection, events: list[LoggedEvent], log: str) -
     text = to_yaml(discover(events, named, version=version))
     if stored and read_definition(text).digest != stored[0].digest:
         text = to_yaml(discover(events, named, version=version + 1))
-    return await _apply(opened, text, named)
+    return await _apply(opened, read_definition(text), text, named)
 
 
-async def _apply(opened: Connection, text: str, name: str) -> Judge:
-    parsed = usable(text, name)
+async def _apply(opened: Connection, parsed: Parsed, text: str, name: str) -> Judge:
     found = parsed.definition
     if found is None:
         raise RefusedError(f"{name} is not imported against: mend the errors above")

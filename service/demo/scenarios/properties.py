@@ -4,10 +4,10 @@ from typing import Any
 
 from domain.evolve import fold
 from domain.workflow import dump
-from service.demo.machine import MOVES, STATES, TERMINAL
-from service.demo.scene import ACCEPTED, Scene, outcome, tally, together
+from service.demo.machine import BOUNDED, DEFINITION, MOVES, STATES, TERMINAL
+from service.demo.scene import ACCEPTED, Scene, differing, outcome, tally, together
 
-BOUNDED = "demo.bounded"
+BOUNDED_STATES = ("open", "closed")
 ROOM = 3
 RIVALS = 10
 TERMINAL_STATE = "TERMINAL_STATE"
@@ -129,16 +129,15 @@ async def _predicate_logic_integration(scene: Scene) -> None:
 async def _state_consistency(scene: Scene) -> None:
     rows = await scene.rows.workflows(scene.prefix)
     histories = await scene.rows.history(scene.prefix)
-    astray = [each.workflow_id for each in rows.values() if each.state not in {*STATES, "open", "closed"}]
+    states_of = {DEFINITION: STATES, BOUNDED: BOUNDED_STATES}
+    astray = [each.workflow_id for each in rows.values() if each.state not in states_of.get(each.definition, ())]
     scene.check("StateConsistency: every row is in a state of its definition", [], astray)
     folded = {workflow_id: _folded(history) for workflow_id, history in histories.items()}
-    differing = sorted(workflow_id for workflow_id, row in rows.items() if folded.get(workflow_id) != row.body)
-    scene.check(f"StateConsistency: each of {len(rows)} rows is its history's fold, byte for byte", [], differing)
+    astray = sorted(workflow_id for workflow_id, row in rows.items() if folded.get(workflow_id) != row.body)
+    scene.check(f"StateConsistency: each of {len(rows)} rows is its history's fold, byte for byte", [], astray)
     told = {workflow_id: seen[-1].event.to_state for workflow_id, seen in scene.events.begins(scene.prefix).items()}
-    scene.holds(
-        "StateConsistency: a reader of the topic knows the same states",
-        told == {workflow_id: row.state for workflow_id, row in rows.items()},
-    )
+    states = {workflow_id: row.state for workflow_id, row in rows.items()}
+    scene.check("StateConsistency: a reader of the topic knows the same states", [], differing(states, told))
 
 
 async def _version_monotonicity(scene: Scene) -> None:
@@ -148,8 +147,10 @@ async def _version_monotonicity(scene: Scene) -> None:
     stored = {key: [event["version"] for event in history] for key, history in histories.items()}
     published = {key: [each.event.version for each in events] for key, events in seen.items()}
     expected = {key: list(range(1, row.version + 1)) for key, row in rows.items()}
-    scene.holds("VersionMonotonicity: versions in the store are 1 to n, each once", stored == expected)
-    scene.holds("VersionMonotonicity: versions in the topic are 1 to n, each once", published == expected)
+    for place, versions in (("store", stored), ("topic", published)):
+        scene.check(
+            f"VersionMonotonicity: versions in the {place} are 1 to n, each once", [], differing(expected, versions)
+        )
 
 
 def _expected(source: str, target: str) -> str:

@@ -1,0 +1,211 @@
+"""The store in memory: all that PostgreSQL promises a turn, in as few words as possible.
+
+It implements the ports `Store`, `Outbox` and `Claims`, and is held to the same suite as the real one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from domain.decide import Facts
+from domain.definition import Definition
+from domain.idempotency import Remembered
+from domain.workflow import Workflow, dump, parse
+from handlers.faults import Fenced, Poison
+from handlers.ports import JournalRow, Loaded, Ownership, Place, Turn, Wanted
+
+START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class OpenCount:
+    """How many workflows of a limited definition are open."""
+
+    open: int
+    max_open: int | None
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a partition's row holds besides an ownership."""
+
+    generation: int = 0
+    touched_at: datetime = START
+
+
+@dataclass(frozen=True, slots=True)
+class LockedSession:
+    """A turn under the store's lock."""
+
+    store: "MemoryStore"
+    facts: Facts
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write the turn."""
+        return self.store.write(owned, turn)
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """Partitions, workflows, journal, id registry, counters and definitions; `now` is the database's clock."""
+
+    parts: int = 1
+    now: datetime = START
+    damper: timedelta = timedelta(seconds=12)
+    rows: dict[int, Ownership] = field(init=False)
+    claimed: dict[int, Claimed] = field(init=False)
+    journal: dict[int, list[JournalRow]] = field(init=False)
+    workflows: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    remembered: dict[tuple[int, str, str], Remembered] = field(default_factory=dict)
+    definitions: dict[str, dict[int, Definition]] = field(default_factory=dict)
+    counts: dict[str, OpenCount] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.rows = {part: _unclaimed(part, self.parts) for part in range(self.parts)}
+        self.claimed = {part: Claimed() for part in range(self.parts)}
+        self.journal = {part: [] for part in range(self.parts)}
+
+    def add(self, definition: Definition) -> None:
+        """Take a definition's version in; its limit counts from now on."""
+        self.definitions.setdefault(definition.name, {})[definition.version] = definition
+        latest = self.definitions[definition.name][max(self.definitions[definition.name])]
+        if definition.name in self.counts:
+            self.counts[definition.name].max_open = latest.max_open
+        elif latest.max_open is not None:
+            opened = [parse(body) for body in self.workflows.values()]
+            of_it = [row for row in opened if row.definition == definition.name and row.completed_at is None]
+            self.counts[definition.name] = OpenCount(len(of_it), latest.max_open)
+
+    async def claim(self, part: int, generation: int) -> Ownership:
+        """Become a partition's owner."""
+        claimed = self.claimed[part]
+        if generation < claimed.generation and claimed.touched_at >= self.now - self.damper:
+            raise Fenced(f"partition {part} was claimed by a later generation of the group")
+        self.claimed[part] = Claimed(generation, self.now)
+        self.rows[part] = replace(self.rows[part], epoch=self.rows[part].epoch + 1)
+        return self.rows[part]
+
+    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
+        """Read everything a turn needs."""
+        bodies = {key: self.workflows.get((owned.part, key)) for key in wanted.workflow_ids}
+        return Loaded(
+            now=self.now,
+            workflows={key: parse(body) for key, body in bodies.items() if body is not None},
+            places={key: self.places[key] for key, body in bodies.items() if body is None and key in self.places},
+            remembered={
+                (root_id, command_id): known
+                for (part, root_id, command_id), known in self.remembered.items()
+                if part == owned.part and command_id in set(wanted.command_ids)
+            },
+            latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
+        )
+
+    async def definition(self, name: str, version: int) -> Definition | None:
+        """Return a definition's version."""
+        return self.definitions.get(name, {}).get(version)
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write a turn behind its fence."""
+        async with self._lock:
+            return self.write(owned, turn)
+
+    @asynccontextmanager
+    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[LockedSession]:
+        """Hold everything: a single lock stands for the partition and its counters."""
+        async with self._lock:
+            self._fence(owned)
+            yield LockedSession(self, Facts(room=self._room(dict.fromkeys(counters, 0))))
+
+    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
+        """Return committed rows from `seq` on."""
+        return list(enumerate(self.journal[part], start=1))[max(seq - 1, 0) :][:limit]
+
+    async def note_published(self, owned: Ownership, seq: int) -> None:
+        """Remember how far the relay got."""
+        row = self.rows[owned.part]
+        if row.epoch == owned.epoch:
+            self.rows[owned.part] = replace(row, published_seq=max(row.published_seq, seq))
+
+    async def note_halted(self, owned: Ownership, reason: str) -> None:
+        """Remember why a partition is halted."""
+        row = self.rows[owned.part]
+        if row.epoch == owned.epoch:
+            self.rows[owned.part] = replace(row, halted=reason)
+
+    def write(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write all of a turn or nothing; whoever calls holds the lock."""
+        _refuse_poison(turn)
+        row = self._fence(owned)
+        taken = {new.workflow_id: self.places[new.workflow_id].root_id for new in turn.created if self._is_taken(new)}
+        if taken:
+            return Facts(taken=taken)
+        for changed in turn.changed:
+            body = self.workflows.get((owned.part, changed.workflow_id))
+            if body is None or parse(body).version >= changed.version:
+                raise Fenced("workflows changed behind their owner")
+        growing = {name: delta for name, delta in turn.open_deltas.items() if delta > 0}
+        full = {name: room for name, room in self._room(growing).items() if room < growing[name]}
+        if full:
+            return Facts(room=full)
+        self.rows[owned.part] = replace(
+            row,
+            turn=row.turn + 1,
+            next_offset=turn.next_offset,
+            next_seq=row.next_seq + len(turn.rows),
+            published_seq=max(row.published_seq, owned.published_seq),
+            tick_time=max(filter(None, (row.tick_time, owned.tick_time)), default=None),
+        )
+        self.claimed[owned.part].touched_at = turn.now
+        self._keep(owned.part, turn)
+        return replace(
+            owned, turn=owned.turn + 1, next_offset=turn.next_offset, next_seq=owned.next_seq + len(turn.rows)
+        )
+
+    def _keep(self, part: int, turn: Turn) -> None:
+        for workflow in turn.created:
+            self.places[workflow.workflow_id] = Place(part, workflow.root_id)
+        for workflow in (*turn.created, *turn.changed):
+            self.workflows[(part, workflow.workflow_id)] = dump(workflow)
+        self.journal[part].extend(turn.rows)
+        for row in turn.rows:
+            if row.command_id is not None:
+                key = (part, row.key or "", row.command_id)
+                self.remembered[key] = Remembered(row.digest or b"", row.reply or b"")
+        for name, delta in turn.open_deltas.items():
+            if name in self.counts:
+                self.counts[name].open += delta
+
+    def _fence(self, owned: Ownership) -> Ownership:
+        row = self.rows[owned.part]
+        expected = (owned.epoch, owned.turn, owned.next_offset)
+        if (row.epoch, row.turn, row.next_offset) != expected or row.halted is not None:
+            raise Fenced(f"partition {owned.part} is not at epoch, turn and offset {expected}")
+        return row
+
+    def _is_taken(self, workflow: Workflow) -> bool:
+        return workflow.workflow_id in self.places
+
+    def _room(self, names: Mapping[str, int]) -> dict[str, int]:
+        counts = {name: self.counts[name] for name in names if name in self.counts}
+        return {name: count.max_open - count.open for name, count in counts.items() if count.max_open is not None}
+
+
+def _unclaimed(part: int, parts: int) -> Ownership:
+    return Ownership(
+        part=part, epoch=0, turn=0, next_offset=0, next_seq=1, published_seq=1, incarnation=UUID(int=part + 1),
+        n_parts=parts,
+    )  # fmt: skip
+
+
+def _refuse_poison(turn: Turn) -> None:
+    """PostgreSQL's texts hold no NUL; its bytes do."""
+    texts = [text for row in turn.rows for text in (row.key, row.workflow_id, row.type, row.traceparent)]
+    workflows = [*turn.created, *turn.changed]
+    texts += [text for row in workflows for text in (row.workflow_id, row.root_id, row.tenant, row.state)]
+    if any("\0" in text for text in texts if text is not None):
+        raise Poison("22021: a text holds a NUL")
