@@ -38,6 +38,7 @@ from handlers.written import (
 )
 
 YIELD_EVERY = 100
+UNKNOWN_KIND = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class Judgement:
             self._turn.rows.append(dead_letter_row(received))
         elif isinstance(received, Invalid):
             self._turn.rows.append(answer_invalid(received, received.problem, self._now_written))
+            self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
         else:
             await self._receive_command(received)
 
@@ -200,16 +202,20 @@ class Judgement:
         )
         if isinstance(answer, Repeated):
             self._turn.rows.append(repeated_row(received, root_id, answer.reply))
+            self._turn.outcomes[UNKNOWN_KIND, "duplicate"] += 1
             return
         if isinstance(answer, Refusal):
             self._refuse(received, answer, root_id, workflow, binds=False)
+            self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
             return
         definition = await self._definition(received, workflow)
         decision = await self._decide(received, workflow, definition)
         if isinstance(decision, Accepted) and definition is not None:
-            self._accept(received, decision, definition, root_id, workflow)
-        elif isinstance(decision, Refusal):
+            decision = self._accept(received, decision, definition, root_id)
+        if isinstance(decision, Refusal):
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
+        kind = UNKNOWN_KIND if definition is None else definition.kind
+        self._turn.outcomes[kind, "accepted" if isinstance(decision, Accepted) else "rejected"] += 1
 
     async def _decide(
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
@@ -268,13 +274,12 @@ class Judgement:
         self._turn.rows.append(row)
 
     def _accept(
-        self, received: Readable, decision: Accepted, definition: Definition, root_id: str, before: Workflow | None
-    ) -> None:
+        self, received: Readable, decision: Accepted, definition: Definition, root_id: str
+    ) -> Accepted | Refusal:
+        """Keep what an accepted command changes; refuse it where its event would be too large for a topic."""
         rows = accepted_rows(received, decision, self._now_written, definition.event_types.prefix)
         if sizes_exceed(rows, self._handler.limits.message_bytes_max):
-            too_large = refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
-            self._refuse(received, too_large, root_id, before, binds=True)
-            return
+            return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
         workflow = decision.workflow
         self._workflows[workflow.workflow_id] = workflow
         if decision.open_delta:
@@ -284,6 +289,7 @@ class Judgement:
                 self._room[definition.name] -= decision.open_delta
         self._turn.rows.extend(rows)
         self._remember(received, root_id, rows[-1].reply)
+        return decision
 
     def _refuse(
         self, received: Readable, refused: Refusal, root_id: str, workflow: Workflow | None, *, binds: bool

@@ -1,5 +1,6 @@
 """What the handlers need from outside, as protocols; `service` supplies the adapters and `tests` the fakes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """What one turn writes, all or nothing."""
+    """What one turn writes, all or nothing; `outcomes` counts commands by entity type and result, for the metrics."""
 
     next_offset: int
     now: datetime
@@ -102,15 +103,19 @@ class Turn:
     changed: list[Workflow] = field(default_factory=list)
     rows: list[JournalRow] = field(default_factory=list)
     open_deltas: dict[str, int] = field(default_factory=dict)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Session(Protocol):
-    """A turn whose counters are locked: `facts` hold exactly until it is applied."""
+    """A turn whose counters are locked."""
 
-    facts: Facts
+    @property
+    def facts(self) -> Facts:
+        """What holds until the turn is applied."""
+        ...
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
-        """Write the turn within the locked transaction."""
+        """Write the turn within the locked transaction; once."""
         ...
 
 

@@ -104,13 +104,17 @@ def spare_the_collector() -> None:
 
 
 async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str, Any]:
-    """Return what each part says of itself; ready when the database answers and no partition is halted."""
+    """Return what each part says of itself.
+
+    Ready when the database answers, the group has said which partitions are ours (it may be none) and each is active.
+    """
     phases = worker.phases()
     database = await _answers(pool)
-    settled = all(phase is Phase.ACTIVE for phase, _ in phases.values())
+    settled = worker.joined and all(phase is Phase.ACTIVE for phase, _ in phases.values())
     return {
         "ready": database and settled,
         "database": database,
+        "joined": worker.joined,
         "scheduler": {"leading": ticks.leading},
         "partitions": {str(part): {"phase": phase, "reason": reason} for part, (phase, reason) in phases.items()},
     }

@@ -95,7 +95,12 @@ class PartitionOwner:
         try:
             await self._recover(owned, relay)
             publishing = asyncio.create_task(relay.run(), name=f"relay-{self.part}")
-            publishing.add_done_callback(lambda _: self.inbox.wake())
+
+            def ended(_: object) -> None:
+                relay.waive_room()  # whoever waits for room would wait for ever
+                self.inbox.wake()
+
+            publishing.add_done_callback(ended)
             try:
                 await self._take_turns(owned, relay, publishing)
             finally:
@@ -143,6 +148,7 @@ class PartitionOwner:
                     owned = await self._handler.take_turn(owned, records, Wakeup(tick, bad_ticks), applied=applied)
 
     async def _halt(self, reason: str) -> None:
+        self.inbox.shut()
         self.phase = Phase.HALTED
         self.reason = reason
         self._telemetry.halted.labels(self.part).set(1)

@@ -11,7 +11,7 @@ from itertools import islice
 
 import structlog
 
-from handlers.faults import Fault, Parted, Transient
+from handlers.faults import Fault, Fenced, Parted, Transient
 from handlers.ports import JournalRow, Outbox, Ownership, Publisher
 from service.telemetry import Telemetry
 from service.tokens import TokenBucket
@@ -81,6 +81,7 @@ class Relay:
         self._cursor = max(cursor or 0, self._cursor)
         while self._kept and self._kept[0][0] < self._cursor:
             self._kept.popleft()
+        self._show_backlog()
 
     def committed(self, first_seq: int, rows: Sequence[JournalRow]) -> None:
         """Hear of rows that were just committed; kept only where they follow on, so that memory has no gap."""
@@ -88,6 +89,7 @@ class Relay:
         follows = self._kept[-1][0] + 1 if self._kept else self._cursor
         if follows == first_seq and len(self._kept) < KEPT_ROWS_MAX:
             self._kept.extend(enumerate(rows, start=first_seq))
+        self._show_backlog()
         self._work.set()
 
     async def room(self) -> None:
@@ -110,18 +112,20 @@ class Relay:
         self._work.set()
 
     async def run(self) -> None:
-        """Publish until stopped; raises Parted, or a fault that is ours."""
+        """Publish until stopped; raises Fenced where somebody else published, or a fault that is ours."""
         failures = 0
         last_note = asyncio.get_running_loop().time()
         while True:
             try:
                 if self._publisher is None:
-                    await self.start()
+                    await self._start_again()
                 rows = await self._next_rows()
                 if not rows:
                     break
                 await self._publish(rows)
                 failures = 0
+            except Fenced:
+                raise
             except Transient as fault:
                 await self._drop_publisher()
                 if self._stopping:
@@ -141,6 +145,13 @@ class Relay:
         """Let the publisher go."""
         await self._drop_publisher()
 
+    async def _start_again(self) -> None:
+        """Replace a publisher; another owner may have published meanwhile, and only a new claim can tell."""
+        try:
+            await self.start()
+        except Parted as parted:
+            raise Fenced(parted.reason) from parted
+
     async def _publish(self, rows: Sequence[SeqRow]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -154,7 +165,8 @@ class Relay:
         while self._kept and self._kept[0][0] < self._cursor:
             self._kept.popleft()
         self._progress.set()
-        self._telemetry.published(rows, loop.time() - started, self._owned.part, self.backlog)
+        self._telemetry.published(rows, loop.time() - started)
+        self._show_backlog()
 
     async def _next_rows(self) -> Sequence[SeqRow]:
         """Return the next rows to publish, from memory or the outbox; none only when stopping with none left."""
@@ -184,6 +196,9 @@ class Relay:
         if self._publisher is not None:
             publisher, self._publisher = self._publisher, None
             await publisher.close()
+
+    def _show_backlog(self) -> None:
+        self._telemetry.backlog.labels(self._owned.part).set(self.backlog)
 
     def _crowded(self) -> bool:
         return self.backlog > BACKLOG_ROWS_MAX or self._stuck()

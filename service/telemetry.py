@@ -56,24 +56,14 @@ class Telemetry:
         self.turns.labels(part).inc()
         self.turn_records.observe(len(rows))
         self.next_offset.labels(part).set(taken.owned.next_offset)
-        tally = Tally(_result(row) for row in rows)
-        for (entity_type, result), count in tally.items():
-            if result == "dead_letter":
-                self.dead_letters.inc(count)
-            elif result == "forward":
-                self.forwarded.inc(count)
-            else:
-                self.transitions.labels(entity_type, result).inc(count)
+        for (entity_type, result), count in taken.turn.outcomes.items():
+            self.transitions.labels(entity_type, result).inc(count)
+        kinds = Tally(row.kind for row in rows)
+        self.dead_letters.inc(kinds["dead_letter"])
+        self.forwarded.inc(kinds["forward"])
 
-    def published(self, rows: Sequence[tuple[int, JournalRow]], seconds: float, part: int, backlog: int) -> None:
+    def published(self, rows: Sequence[tuple[int, JournalRow]], seconds: float) -> None:
         """Count what the relay published."""
         self.publish_seconds.observe(seconds)
-        self.backlog.labels(part).set(backlog)
         for kind, count in Tally(row.type for _, row in rows).items():
             self.outbox_events.labels(kind, "published").inc(count)
-
-
-def _result(row: JournalRow) -> tuple[str, str]:
-    if row.kind == "event":
-        return row.type.partition(".")[0], "accepted"
-    return "workflow", "refused" if row.kind == "reply" else row.kind

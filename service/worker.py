@@ -56,6 +56,7 @@ class Worker:
         self._owners: dict[int, PartitionOwner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
+        self.joined = False
 
     async def start(self) -> None:
         """Join the group; turns begin as partitions are assigned."""
@@ -82,6 +83,7 @@ class Worker:
         sort(records, inboxes, scheduler_topic=self._topics.scheduler)
 
     def _assigned(self, parts: Iterable[int]) -> None:
+        self.joined = True
         self._log.consumer = self._subscriber.consumer
         for part in parts:
             if part in self._owners:

@@ -15,12 +15,17 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts.envelope import HEADER_CAUSATION_ID
 
 READY = "ready"
+# The broker answers a waiting read_committed fetch late: a commit that makes records readable does not wake it.
+FETCH_WAIT_MS = 10
 
 
 async def receive(bootstrap_servers: str, topic: str, n_parts: int, path: Path) -> None:
     """Read from the topic's end until the process is stopped."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
     )
     await consumer.start()
     try:

@@ -30,9 +30,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def main() -> None:
     """Run the command line."""
-    from service.cli import verbs  # noqa: F401, PLC0415 - importing them registers them
-
     try:
+        from service.cli import verbs  # noqa: F401, PLC0415 - importing them registers them, and takes a moment
+
         app()
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)

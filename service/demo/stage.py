@@ -10,6 +10,7 @@ from uuid import UUID
 from aiokafka.errors import KafkaError
 
 from client import Client, ClientError
+from contracts.rejections import Code
 from handlers.faults import Fault
 from service.app import NotReadyError
 from service.cli.surroundings import connection, embedded
@@ -46,9 +47,10 @@ class Stage:
 
     @property
     def refused(self) -> UUID | None:
-        """Return the id of the last command that was refused."""
-        refused = [reply for scene in self.scenes for reply in scene.replies if reply.rejection is not None]
-        return refused[-1].command_id if refused else None
+        """Return the id of a command that a guard denied, for someone to ask why."""
+        replies = (reply for scene in self.scenes for reply in scene.replies)
+        denied = (reply for reply in replies if reply.rejection and reply.rejection.code is Code.GUARD_DENIED)
+        return next((reply.command_id for reply in denied), None)
 
     def scene(self, name: str) -> Scene:
         """Return what a scenario of this name is given."""

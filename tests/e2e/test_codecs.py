@@ -40,7 +40,7 @@ async def test_every_codec_is_read(settings: Settings, endpoints: Endpoints) -> 
 
 
 async def test_a_batch_may_mix_keys(settings: Settings, endpoints: Endpoints) -> None:
-    """Commands of all partitions' roots, some without a key, in one batch of one partition: each is carried out once."""
+    """Commands of all partitions' roots, some without a key, in one batch of one partition: each is done once."""
     names = [name for part in range(settings.partitions) for name in ids_on(part, 10, partitions=settings.partitions)]
     records = [put(creation(name)) for name in names]
     records[::7] = [record._replace(key=None) for record in records[::7]]

@@ -1,4 +1,4 @@
-"""Producers whose partitioner is not murmur2 are served: what lands elsewhere is sent on and decided where it belongs."""
+"""Producers whose partitioner is not murmur2 are served: what lands elsewhere is sent on and decided at home."""
 
 from collections import Counter
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from service.app import Endpoints, Service, running
 from service.settings import Settings
@@ -19,6 +20,7 @@ from tests.e2e.outside import (
     ids_on,
     move,
     outcomes,
+    producer,
     put,
     read_json,
     rows,
@@ -257,3 +259,31 @@ def _opened(letter: dict[str, Any]) -> dict[str, Any]:
     plain = {name: item for name, item in letter.items() if name != "broker_time"}
     headers = [(name, None if value is None else b64decode(value)) for name, value in letter["headers"]]
     return plain | {"key": _bytes(letter, "key"), "value": _bytes(letter, "value"), "headers": headers}
+
+
+class _NotText(str):
+    """A header's name that goes out as bytes that are no UTF-8, as C clients can send it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return b"\xff\xfe"
+
+
+async def test_a_header_whose_name_is_no_text_stops_nothing(settings: Settings, endpoints: Endpoints) -> None:
+    """The command that came with it is decided like its neighbours."""
+    names = ids_on(PART, 3, partitions=settings.partitions)
+    topic = settings.topics.commands
+    async with running(settings, endpoints):
+        await send(endpoints, topic, [put(creation(names[0]), PART)])
+        async with producer(endpoints) as opened:
+            batch = opened.create_batch()
+            record = put(creation(names[1]))
+            builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, MIB)
+            builder.append(0, None, record.key, record.value, [(_NotText("name"), b"value")])
+            batch._builder = builder  # noqa: SLF001 - no client of ours would write it
+            batch._relative_offset = 1  # noqa: SLF001
+            await (await opened.send_batch(batch, topic, partition=PART))
+        await send(endpoints, topic, [put(creation(names[2]), PART)])
+        await all_decided(settings, endpoints)
+    assert dict.fromkeys(("1/0", "1/1", "1/2"), "accepted") == await outcomes(settings, endpoints)

@@ -59,8 +59,8 @@ def _accounts(scene: Scene, before: Scrape, after: Scrape) -> None:
     def moved(name: str, **labels: str) -> float:
         return after.value(name, **labels) - before.value(name, **labels)
 
-    accepted = moved(TRANSITIONS, entity_type="alims", result=ACCEPTED)
-    refused = moved(TRANSITIONS, entity_type="workflow", result="refused")
+    accepted = moved(TRANSITIONS, entity_type="workflow", result=ACCEPTED)
+    refused = moved(TRANSITIONS, entity_type="workflow", result="rejected")
     scene.screen.say(f"{TRANSITIONS} rose by {accepted:.0f} accepted and {refused:.0f} refused")
     scene.check(f"{TRANSITIONS} rose by what was accepted", float(EVENTS), accepted)
     scene.check(f"{TRANSITIONS} rose by what was refused", float(WORKFLOWS), refused)
