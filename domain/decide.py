@@ -302,6 +302,8 @@ def _event(command: Command, circumstances: Circumstances, **fields: Any) -> dic
 
 def _creation_details(command: CreateWorkflow) -> dict[str, Any]:
     given = {name: getattr(command, name) for name in CREATED_DETAILS}
+    if command.estimated_seconds is not None and command.estimated_seconds.is_integer():
+        given["estimated_seconds"] = int(command.estimated_seconds)  # as the row is read back
     if command.due_at is not None:
         given["due_at"] = written(command.due_at)
     return {name: value for name, value in given.items() if value is not None}

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from contracts.commands import CreateWorkflow
 from contracts.dead_letters import DeadLetterReason
@@ -22,7 +23,7 @@ from domain.workflow import Workflow
 from handlers.decode import Invalid, Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Poison
 from handlers.placement import partition_of
-from handlers.ports import Guards, Loaded, Ownership, Record, Store, Turn, Wanted
+from handlers.ports import Guards, Loaded, Ownership, Place, Record, Store, Turn, Wanted
 from handlers.ticks import ReceivedTick, believed
 from handlers.written import (
     HOPS_MAX,
@@ -205,7 +206,7 @@ class Judgement:
             self._turn.outcomes[UNKNOWN_KIND, "duplicate"] += 1
             return
         if isinstance(answer, Refusal):
-            self._refuse(received, answer, root_id, workflow, binds=False)
+            self._refuse(received, answer, root_id, workflow, binds=key not in self._remembered)
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
             return
         definition = await self._definition(received, workflow)
@@ -244,21 +245,16 @@ class Judgement:
         return await self._handler.store.definition(workflow.definition, workflow.definition_version)
 
     def _place(self, received: Readable, workflow: Workflow | None) -> tuple[str, int]:
-        """Return the command's root and the partition where it is decided."""
-        command = received.command
-        places = self._loaded.places
-        if workflow is not None:
-            return command.root_id or workflow.root_id, self._owned.part
-        root_id = command.root_id
-        if root_id is None:
-            own = places.get(command.workflow_id)
-            if own is not None and not isinstance(command, CreateWorkflow):
-                return own.root_id, own.part
-            root_id = command.workflow_id
-        if root_id in self._workflows:
-            return root_id, self._owned.part
-        stored = places.get(root_id)
-        if stored is not None:
+        """Return the command's root and the partition where it is decided: where the tree is, else by its hash."""
+        command, places, part = received.command, self._loaded.places, self._owned.part
+        named = command.root_id or (command.workflow_id if isinstance(command, CreateWorkflow) else None)
+        own = places.get(command.workflow_id) if workflow is None else Place(part, workflow.root_id)
+        if own is not None and named in (None, own.root_id):
+            return own.root_id, own.part
+        root_id = named or command.workflow_id
+        root = self._workflows.get(root_id)
+        stored = places.get(root_id) if root is None else Place(part, root.root_id)
+        if stored is not None and stored.root_id == root_id:
             return root_id, stored.part
         return root_id, partition_of(root_id, self._owned.n_parts)
 
@@ -296,18 +292,18 @@ class Judgement:
     ) -> None:
         if workflow is not None and workflow.tenant != received.command.tenant:
             workflow = None
-        row = refused_row(
+        row_of = partial(
+            refused_row,
             received,
-            refused,
             root_id=root_id,
             state=None if workflow is None else workflow.state,
             version=None if workflow is None else workflow.version,
             now=self._now_written,
             binds=binds,
         )
+        row = row_of(refused)
         if sizes_exceed([row], self._handler.limits.message_bytes_max):
-            self._refuse(received, without_values(refused), root_id, workflow, binds=binds)
-            return
+            row = row_of(without_values(refused))
         self._turn.rows.append(row)
         if binds:
             self._remember(received, root_id, row.reply)

@@ -19,7 +19,9 @@ from contracts.envelope import (
     HEADER_TRACEPARENT,
 )
 from contracts.ticks import Tick
+from domain.canonical import canonical
 from domain.idempotency import content_digest
+from domain.instants import of_broker
 from handlers.ports import Record
 
 ID_CHARACTERS_MAX = 200
@@ -29,6 +31,8 @@ INT64_MIN = -(2**63)
 
 _NUL = b"\\u0000"
 _NESTED = frozenset({dict, list})
+# Numbers that may be whole although they are not written as integers.
+_WHOLE = re.compile(rb"\.0+\s*[,}\]]|\d[eE][-+]?\d+\s*[,}\]]|\d{16}")
 _LONG_NUMBER = re.compile(rb"\d{18}")
 _INSTANTS = ("submitted_at", "occurred_at", "expires_at", "due_at", "time")
 _EDGE_YEARS = (MINYEAR, MAXYEAR)
@@ -94,6 +98,9 @@ def decode(record: Record, *, command_bytes_max: int) -> Received:
     if not isinstance(body, dict):
         return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
     problem = _refused_by_store(raw, body)
+    if problem is None and not _NESTED.isdisjoint(map(type, body.values())) and _WHOLE.search(raw) is not None:
+        body = orjson.loads(canonical(body))  # a guard sees 1.0 as it will be read back from the store, as 1
+        problem = problem_of(body)
     if problem is not None:
         return _invalid(record, body, headers, problem)
     try:
@@ -131,7 +138,7 @@ def wanted_headers(record: Record) -> dict[str, str]:
 
 def problem_of(value: Any, depth: int = 1) -> str | None:  # noqa: ANN401 - any JSON value
     """Say what in a JSON value neither store nor topic would take, or None."""
-    if depth > DEPTH_MAX:
+    if depth > DEPTH_MAX and isinstance(value, dict | list):
         return f"it is nested deeper than {DEPTH_MAX}"
     if isinstance(value, dict):
         return next((p for item in value.items() for part in item if (p := problem_of(part, depth + 1))), None)
@@ -214,7 +221,7 @@ def _broker_time(record: Record, headers: dict[str, str]) -> datetime:
     milliseconds = record.timestamp
     if HEADER_BROKER_TIME in headers and headers[HEADER_BROKER_TIME].isdecimal():
         milliseconds = min(milliseconds, int(headers[HEADER_BROKER_TIME]))
-    return datetime.fromtimestamp(max(milliseconds, 0) / 1000, UTC)
+    return of_broker(milliseconds)
 
 
 def _hops(headers: dict[str, str]) -> int:

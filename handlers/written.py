@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -13,7 +12,7 @@ from contracts.envelope import HEADER_BROKER_TIME, HEADER_HOPS, HEADER_ORIGIN
 from contracts.rejections import Code
 from domain.canonical import canonical
 from domain.decide import Accepted
-from domain.instants import written
+from domain.instants import of_broker, written
 from domain.rejections import Refusal, refusal
 from handlers.decode import Invalid, Readable, Unreadable
 from handlers.ports import JournalRow, Record
@@ -128,7 +127,7 @@ def dead_letter(record: Record, reason: DeadLetterReason, problem: str) -> Journ
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "broker_time": written(datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)),
+        "broker_time": written(of_broker(record.timestamp)),
         "reason": reason,
         "message": problem,
         "key": None if key is None else b64encode(key).decode(),
@@ -230,8 +229,8 @@ def sizes_exceed(rows: list[JournalRow], message_bytes_max: int) -> bool:
 
 
 def without_values(refusal: Refusal) -> Refusal:
-    """Return a refusal small enough for any topic: its clause, without the values it saw."""
+    """Return a refusal small enough for any topic: its clause, without the values it saw and what is allowed."""
     why: Mapping[str, Any] | None = None
     if refusal.why is not None:
         why = {"clause": str(refusal.why.get("clause"))[:1000]}
-    return Refusal(refusal.code, refusal.message[:1000], why, refusal.allowed)
+    return Refusal(refusal.code, refusal.message[:1000], why)

@@ -15,6 +15,7 @@ from handlers.batch import sort
 from handlers.commands import CommandsHandler
 from handlers.ports import Guards, Ownership, Publisher, Record
 from handlers.routes import SESSION_MS, subscribe
+from service.broker import lenient
 from service.broker.log import ConsumerLog, Rebalances
 from service.broker.publishers import Elsewhere, IdempotentPublisher, TransactionalPublisher
 from service.ownership import PartitionOwner, Phase
@@ -44,6 +45,7 @@ class Worker:
         self._store = PostgresStore(pool, owner=f"{socket.gethostname()}:{os.getpid()}", damper=CLAIM_DAMPER)
         self._handler = CommandsHandler(self._store, guards, settings.limits)
         self._tokens = TokenBucket(settings.transactions_per_second, burst=settings.transactions_per_second / 10)
+        lenient.install()
         self._elsewhere = Elsewhere(bootstrap_servers)
         self._log = ConsumerLog(self._topics)
         self._broker = KafkaBroker(

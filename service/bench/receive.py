@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts.envelope import HEADER_CAUSATION_ID
 
 READY = "ready"
-# The broker answers a waiting read_committed fetch late: a commit that makes records readable does not wake it.
+# While a fetch waits for idle partitions, those with records wait with it: a subscriber in a hurry lets none wait long.
 FETCH_WAIT_MS = 10
 
 

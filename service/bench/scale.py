@@ -24,7 +24,7 @@ class Scale:
     hot: int = 20_000
     rate: int = 300
     seconds: float = 20.0
-    warm_seconds: float = 5.0
+    warm_seconds: float = 10.0
     memory_at: tuple[int, int] = (200_000, 1_000_000)
 
 

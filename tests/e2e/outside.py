@@ -215,6 +215,31 @@ async def busy(endpoints: Endpoints, *, turns: int = 10) -> None:
     await assert_eventually("busy", reached, deadline_seconds=30)
 
 
+def environment(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
+    """Return the environment in which the command line meets the test's servers and settings."""
+    outer = {name: text for name, text in os.environ.items() if not name.startswith("TURNSTILE_")}
+    given = settings.model_dump(mode="json", exclude_unset=True) | {
+        "bootstrap_servers": endpoints.bootstrap_servers,
+        "database_url": endpoints.database_url,
+        "log_level": "info",
+    }
+    return outer | {f"TURNSTILE_{name.upper()}": str(setting) for name, setting in given.items()}
+
+
+async def turnstile(settings: Settings, endpoints: Endpoints, *words: str) -> tuple[int, bytes]:
+    """Run the command line to its end; returns its exit code and what it printed for machines."""
+    process = await asyncio.create_subprocess_exec(
+        TURNSTILE,
+        *words,
+        env=environment(settings, endpoints),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    printed, _ = await process.communicate()
+    return await process.wait(), printed
+
+
 class WorkerProcess:
     """A worker that can be killed: `turnstile serve` in a process of its own."""
 
@@ -228,7 +253,12 @@ class WorkerProcess:
         """Start it; it joins the group in its own time."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                TURNSTILE, "serve", env=self._environment(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                TURNSTILE,
+                "serve",
+                env=environment(self._settings, self._endpoints),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     async def owned(self) -> int:
@@ -280,19 +310,6 @@ class WorkerProcess:
             process.send_signal(number)
         async with asyncio.timeout(30):
             return await process.wait()
-
-    def _environment(self) -> dict[str, str]:
-        outer = {name: text for name, text in os.environ.items() if not name.startswith("TURNSTILE_")}
-        given = self._settings.model_dump(mode="json", exclude_unset=True)
-        return (
-            outer
-            | {f"TURNSTILE_{name.upper()}": str(setting) for name, setting in given.items()}
-            | {
-                "TURNSTILE_BOOTSTRAP_SERVERS": self._endpoints.bootstrap_servers,
-                "TURNSTILE_DATABASE_URL": self._endpoints.database_url,
-                "TURNSTILE_LOG_LEVEL": "info",
-            }
-        )
 
 
 @asynccontextmanager

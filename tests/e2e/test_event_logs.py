@@ -16,7 +16,7 @@ from service.event_logs.drive import DriveResult, Pace, Progress, drive
 from service.event_logs.event import LoggedEvent
 from service.event_logs.read import log_name, read_log
 from service.settings import Settings
-from tests.e2e.outside import define, read, read_json, rows, worker_process
+from tests.e2e.outside import define, read, read_json, rows, turnstile, worker_process
 from tests.event_log_files import event_logs, real
 from tests.eventually import assert_eventually
 from tests.independent_fold import Expected, differing_events, differing_refusals, differing_workflows, expected
@@ -93,17 +93,18 @@ async def test_an_import_outlives_every_kill(settings: Settings, endpoints: Endp
         assert (4_580, 21_348, 25_928) == _figures(want)
 
 
-async def test_a_log_goes_through_and_again(settings: Settings, endpoints: Endpoints) -> None:
-    """A second import of the same file is all repeats and changes nothing."""
+async def test_the_command_line_imports_a_log_and_again(settings: Settings, endpoints: Endpoints) -> None:
+    """`turnstile import FILE` needs no more than the file; a second time all is repeats and nothing changes."""
     path = _log(".csv.gz")
-    events, target = list(read_log(path)), Import(log_name(path), "import.log")
-    await define(endpoints, to_yaml(discover(events, target.definition)))
+    want = expected(path)
+    cases, _, commands = _figures(want)
     async with running(settings, endpoints):
-        first = await Running(settings, endpoints, events, target).result
-        again = await Running(settings, endpoints, events, target).result
-    total = number_of_commands(events)
-    assert [(total, 0), (total, total)] == [(first.accepted, first.duplicates), (again.accepted, again.duplicates)]
-    assert NOTHING == await _differences(settings, endpoints, expected(path), target.log)
+        ends = [await turnstile(settings, endpoints, "import", str(path), "--json") for _ in range(2)]
+    told = {"cases": cases, "commands": commands, "accepted": commands, "rejected": {}, "unanswered": 0}
+    assert [(0, told | {"duplicates": 0}), (0, told | {"duplicates": commands})] == [
+        (code, {name: orjson.loads(printed)[name] for name in (*told, "duplicates")}) for code, printed in ends
+    ]
+    assert NOTHING == await _differences(settings, endpoints, want, log_name(path))
 
 
 async def test_a_stricter_definition_refuses_exactly_what_deviates(settings: Settings, endpoints: Endpoints) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 
 from service.app import Endpoints, Service, running
 from service.settings import Settings
@@ -271,19 +271,22 @@ class _NotText(str):
 
 
 async def test_a_header_whose_name_is_no_text_stops_nothing(settings: Settings, endpoints: Endpoints) -> None:
-    """The command that came with it is decided like its neighbours."""
-    names = ids_on(PART, 3, partitions=settings.partitions)
+    """The command that came with it is decided like its neighbours, in the same batch and in others."""
+    before, first, odd, last, after = ids_on(PART, 5, partitions=settings.partitions)
     topic = settings.topics.commands
+    headers = {odd: [(_NotText("name"), b"value"), ("correlation_id", b"kept")]}
     async with running(settings, endpoints):
-        await send(endpoints, topic, [put(creation(names[0]), PART)])
+        await send(endpoints, topic, [put(creation(before), PART)])
         async with producer(endpoints) as opened:
             batch = opened.create_batch()
-            record = put(creation(names[1]))
-            builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, MIB)
-            builder.append(0, None, record.key, record.value, [(_NotText("name"), b"value")])
-            batch._builder = builder  # noqa: SLF001 - no client of ours would write it
-            batch._relative_offset = 1  # noqa: SLF001
+            builder = _DefaultRecordBatchBuilderPy(2, DefaultRecordBatch.CODEC_GZIP, 0, -1, -1, -1, MIB)
+            for offset, name in enumerate((first, odd, last)):
+                record = put(creation(name))
+                builder.append(offset, None, record.key, record.value, headers.get(name, []))
+            batch._builder, batch._relative_offset = builder, 3  # noqa: SLF001 - no client of ours would write it
             await (await opened.send_batch(batch, topic, partition=PART))
-        await send(endpoints, topic, [put(creation(names[2]), PART)])
+        await send(endpoints, topic, [put(creation(after), PART)])
         await all_decided(settings, endpoints)
-    assert dict.fromkeys(("1/0", "1/1", "1/2"), "accepted") == await outcomes(settings, endpoints)
+    assert {f"{PART}/{offset}": "accepted" for offset in range(5)} == await outcomes(settings, endpoints)
+    replies = {reply["workflow_id"]: reply for reply in await read_json(endpoints, settings.topics.replies)}
+    assert "kept" == replies[odd]["correlation_id"]

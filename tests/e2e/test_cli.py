@@ -1,0 +1,313 @@
+"""The command line against a running service: what a person types, what comes back, and how it ends."""
+
+import asyncio
+import io
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import orjson
+import pytest
+import structlog
+
+from service.app import Endpoints, running
+from service.cli.exits import Exit
+from service.cli.main import main
+from service.settings import Settings
+from tests.e2e.outside import TURNSTILE, Put, command, creation, environment, move, send
+from tests.eventually import assert_eventually
+
+pytestmark = pytest.mark.stack
+STRICT = """
+name: shop.strict
+version: 1
+states:
+  new: {initial: true}
+  A: {}
+  B: {terminal: true}
+transitions:
+  - {name: a, from: new, to: A}
+  - {name: b, from: A, to: B}
+"""
+LOG = """case:concept:name,concept:name,time:timestamp,org:resource
+1,A,2024-01-01T08:00:00Z,ann
+1,B,2024-01-01T09:00:00Z,bob
+2,A,2024-01-01T08:30:00Z,ann
+2,A,2024-01-01T08:40:00Z,ann
+3,B,2024-01-01T10:00:00Z,
+"""
+
+
+class Said(NamedTuple):
+    """What a run came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[Any]:
+        """Return the JSON lines on stdout."""
+        return [orjson.loads(line) for line in self.out.splitlines()]
+
+
+class Terminal:
+    """A shell with the settings of a test; a verb runs in a thread of this process, for a process takes seconds to begin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._one = asyncio.Lock()
+
+    async def __call__(self, *words: str, stdin: str = "") -> Said:
+        """Run the turnstile command and wait for its end."""
+        async with self._one, asyncio.timeout(90):
+            said = await asyncio.to_thread(_run, words, stdin)
+        assert "Traceback" not in said.err, said.err
+        return said
+
+    @asynccontextmanager
+    async def left_running(self, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run it as a process beside the block."""
+        process = await asyncio.create_subprocess_exec(
+            TURNSTILE, *words, cwd=self.folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def _run(words: tuple[str, ...], stdin: str) -> Said:
+    code: object = None
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.setattr(sys, "argv", ["turnstile", *words])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    return Said(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def turnstile(
+    settings: Settings, endpoints: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    """Give a shell in a folder of its own; the service beside it says nothing but errors."""
+    for name, text in environment(settings, endpoints).items():
+        if name.startswith("TURNSTILE_"):
+            monkeypatch.setenv(name, text)
+    monkeypatch.chdir(tmp_path)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield Terminal(tmp_path)
+    structlog.reset_defaults()
+
+
+async def test_a_workflow_s_life(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """Sent, refused, explained, moved, looked at from every side, and found sound."""
+    async with running(settings, endpoints):
+        name = "w [1]"
+        created = await turnstile("send", "--workflow", name, "--definition", "alims.workflow", "--timeout", "30")
+        assert Said(Exit.DONE, f"accepted  {name}  CREATED  version 1\n", "") == created
+        denied = await turnstile("send", "--workflow", name, "--to", "ACTIVE", "--context", '{"hold": true}', "--json")
+        assert (Exit.REFUSED, "GUARD_DENIED") == (denied.code, denied.json[0]["rejection"]["code"])
+        because = await turnstile("why", name)
+        assert Exit.DONE == because.code
+        assert f"{name} is CREATED, version 1, on alims.workflow version 1" in because.out
+        assert "GUARD_DENIED" in because.out
+        assert "command.context.hold = true" in because.out
+        told = (await turnstile("why", denied.json[0]["command_id"], "--json")).json[0]
+        assert ["rejected"] == [outcome["outcome"] for outcome in told["outcomes"]]
+
+        moved = await turnstile(
+            "send", "--workflow", name, "--transition", "activate", "--by", "ann", "--reason", "[go]"
+        )
+        assert f"accepted  {name}  CREATED -> ACTIVE  version 2\n" == moved.out
+        now = (await turnstile("why", name, "--json")).json[0]
+        assert ([], ["PAUSED", "COMPLETED", "FAILED", "CANCELLED"]) == (
+            now["refusals"],
+            [way["target_state"] for way in now["allowed"]],
+        )
+        assert 1 == len((await turnstile("why", name, "--all", "--json")).json[0]["refusals"])
+
+        got, listed, history = await asyncio.gather(
+            turnstile("get", name, "--json"),
+            turnstile("list", "--open", "--state", "ACTIVE", "--json"),
+            turnstile("history", name, "--json"),
+        )
+        assert ("ACTIVE", 2) == (got.json[0]["state"], got.json[0]["version"])
+        assert (got.json, "1 of 1 workflows\n") == (listed.json, listed.err)
+        assert [(1, 1), (2, 2)] == [(event["sequence"], event["version"]) for event in history.json]
+        assert "[go]" in (await turnstile("history", name)).out
+        seen = await turnstile("watch", "--from-beginning", "--count", "2", "--workflow", name, "--json")
+        assert [event["event_id"] for event in history.json] == [event["event_id"] for event in seen.json]
+        sound = await turnstile("verify", "--json")
+        assert (1, 2, True) == tuple(sound.json[0][field] for field in ("workflows", "events", "sound"))
+
+
+async def test_what_is_not_there(turnstile: Terminal) -> None:
+    """Unknown names end with 1 and a line that says where to look."""
+    asked = [
+        ("get", "nobody"),
+        ("history", "nobody"),
+        ("why", "nobody"),
+        ("why", str(uuid4())),
+        ("definitions", "show", "nobody"),
+        ("definitions", "graph", "nobody"),
+        ("partitions", "show", "0"),
+        ("dead-letters", "show", "0", "1"),
+    ]
+    for words in asked:
+        said = await turnstile(*words)
+        assert (Exit.REFUSED, "") == (said.code, said.out), words
+        assert said.err.startswith("turnstile: "), words
+
+
+async def test_many_commands_from_standard_input(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """Lines of one root are decided in their order, replies come in the lines' order, one refusal makes the exit 1."""
+    bodies = [body for number in range(3) for body in (creation(f"w{number}"), move(f"w{number}", "ACTIVE"))]
+    bodies.append(move("w0", "CREATED"))
+    lines = "\n".join(orjson.dumps(body).decode() for body in bodies) + "\n"
+    async with running(settings, endpoints):
+        said = await turnstile("send", "-", "--json", "--timeout", "30", stdin=lines)
+        assert Exit.REFUSED == said.code
+        assert [body["command_id"] for body in bodies] == [reply["command_id"] for reply in said.json]
+        assert [*["accepted"] * 6, "rejected"] == [reply["outcome"] for reply in said.json]
+        again = await turnstile("send", "-", "--json", "--timeout", "30", stdin=lines)
+        assert [True] * 7 == [reply["duplicate"] for reply in again.json]
+
+
+async def test_no_worker_is_a_timeout(turnstile: Terminal) -> None:
+    """Nobody answers: 4, and what to do; without waiting the command is there, and done."""
+    body = orjson.dumps(creation("w")).decode()
+    said = await turnstile("send", body, "--timeout", "0.5")
+    assert (Exit.TIMEOUT, "") == (said.code, said.out)
+    assert "send it again with the same command_id" in said.err
+    posted = await turnstile("send", body, "--no-wait", "--json")
+    assert (Exit.DONE, 1) == (posted.code, posted.json[0]["offset"])
+
+
+async def test_watch_shows_what_comes(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """A filter by definition and type lets through what it should, as it is published."""
+    async with (
+        running(settings, endpoints),
+        turnstile.left_running(
+            "watch", "--definition", "alims.workflow", "--type", "CREATED", "--count", "1", "--from-beginning"
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        await turnstile("send", "--workflow", "w", "--definition", "alims.workflow_strict", "--timeout", "30")
+        await turnstile("send", "--workflow", "v", "--definition", "alims.workflow", "--by", "ann")
+        async with asyncio.timeout(30):
+            out, _ = await watching.communicate()
+        assert (Exit.DONE, "v  1  CREATED  created in CREATED  by ann\n") == (
+            watching.returncode,
+            out.decode().partition("  ")[2],
+        )
+
+
+async def test_definitions_are_applied_once(turnstile: Terminal) -> None:
+    """Applied, applied again without effect, refused when changed, shown as it was written, drawn."""
+    file = turnstile.folder / "strict.yaml"
+    file.write_text(STRICT, "utf-8")
+    assert "shop.strict version 1 applied\n" == (await turnstile("definitions", "apply", "strict.yaml")).out
+    assert "is applied already" in (await turnstile("definitions", "apply", "strict.yaml")).out
+    file.write_text(STRICT.replace("to: A", "to: B"), "utf-8")
+    changed = await turnstile("definitions", "apply", "strict.yaml")
+    assert (Exit.REFUSED, True) == (changed.code, "give the change version 2" in changed.err)
+    assert STRICT == (await turnstile("definitions", "show", "shop.strict")).out
+    listed = (await turnstile("definitions", "list", "--json")).json
+    assert ["alims.workflow", "alims.workflow_strict", "shop.strict"] == [each["name"] for each in listed]
+    assert "new --> A : a" in (await turnstile("definitions", "graph", "shop.strict")).out
+
+
+async def test_topics_grow(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """Partitions are added to every topic and taken in; fewer, and a check against another number, are refused."""
+    async with running(settings, endpoints):
+        assert [0, 1, 2] == [each["part"] for each in (await turnstile("partitions", "list", "--json")).json]
+        healthy = await turnstile("doctor", "--json")
+        assert (Exit.DONE, []) == (healthy.code, healthy.json[0]["problems"])
+        assert (endpoints.bootstrap_servers, endpoints.database_url, 3) == tuple(
+            healthy.json[0][name] for name in ("bootstrap_servers", "database_url", "partitions")
+        )
+        assert endpoints.database_url not in (await turnstile("doctor")).out
+    assert Exit.REFUSED == (await turnstile("topics", "grow", "--partitions", "2")).code
+    assert {"partitions": 5, "added": 2} == (await turnstile("topics", "grow", "--partitions", "5", "--json")).json[0]
+    assert "5 partitions, as before\n" == (await turnstile("topics", "grow")).out
+    assert Exit.DONE == (await turnstile("topics", "check")).code
+    assert Exit.SURROUNDINGS == (await turnstile("topics", "check", "--partitions", "6")).code
+    assert 7 == len((await turnstile("topics", "create", "--json")).json[0]["kept"])
+    assert 5 == (await turnstile("partitions", "show", "4", "--json")).json[0]["n_parts"]
+    assert "schema 0001" in (await turnstile("db", "check")).out
+    async with running(settings, endpoints):
+        said = await turnstile("send", "--workflow", "w", "--definition", "alims.workflow", "--timeout", "30")
+        assert Exit.DONE == said.code
+
+
+async def test_a_log_is_imported_once(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """Discovered and driven; again without doubling; a stricter definition rejects the events that deviate."""
+    (turnstile.folder / "shop.csv").write_text(LOG, "utf-8")
+    (turnstile.folder / "strict.yaml").write_text(STRICT, "utf-8")
+    async with running(settings, endpoints):
+        first = await turnstile("import", "shop.csv", "--json", "--give-up", "60")
+        assert (Exit.DONE, 8, 0) == (first.code, first.json[0]["accepted"], first.json[0]["duplicates"])
+        again = await turnstile("import", "shop.csv", "--json", "--give-up", "60")
+        assert (Exit.DONE, 8, 8) == (again.code, again.json[0]["accepted"], again.json[0]["duplicates"])
+        with (turnstile.folder / "shop.csv").open("a", encoding="utf-8") as log:
+            log.write("1,C,2024-01-02T08:00:00Z,ann\n4,C,2024-01-02T09:00:00Z,ann\n")
+        longer = (await turnstile("import", "shop.csv", "--json", "--give-up", "60")).json[0]
+        assert (2, 10, {"INVALID_TRANSITION": 1}, 8) == tuple(
+            longer[name] for name in ("definition_version", "accepted", "rejected", "duplicates")
+        )
+        strict = await turnstile("import", "shop.csv", "--definition", "strict.yaml", "--name", "strict", "--json")
+        assert (Exit.REFUSED, {"INVALID_TRANSITION": 3, "TERMINAL_STATE": 1}) == (
+            strict.code,
+            strict.json[0]["rejected"],
+        )
+        told = (await turnstile("why", "strict:1", "--json")).json[0]
+        assert ("B", ["TERMINAL_STATE"]) == (
+            told["state"],
+            [reply["rejection"]["code"] for reply in told["refusals"]],
+        )
+        listed = await turnstile("list", "--definition", "shop.strict", "--sort", "workflow_id", "--json")
+        assert [("strict:1", "B"), ("strict:2", "A"), ("strict:3", "new"), ("strict:4", "new")] == [
+            (row["workflow_id"], row["state"]) for row in listed.json
+        ]
+        unknown = await turnstile("import", "shop.csv", "--definition", "shop.nothing")
+        assert (Exit.REFUSED, True) == (unknown.code, "`turnstile definitions list`" in unknown.err)
+        assert Exit.DONE == (await turnstile("verify")).code
+
+
+async def test_dead_letters_are_shown(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """Bytes are shown as text or hexadecimal, whatever markup they hold."""
+    records = [Put(b"[bold]no JSON", b"k", 0, [("h", b"v")]), Put(b"\xff\x00", None, 1)]
+    async with running(settings, endpoints):
+        await send(endpoints, settings.topics.commands, records)
+
+        async def kept() -> int:
+            return len((await turnstile("dead-letters", "list", "--json")).json)
+
+        await assert_eventually(2, kept)
+        listed = (await turnstile("dead-letters", "list", "--json")).json
+        places = {letter["partition"]: (str(letter["part"]), str(letter["seq"])) for letter in listed}
+        assert (await turnstile("dead-letters", "show", *places[0])).out.endswith("header h  v\nvalue\n[bold]no JSON\n")
+        assert (await turnstile("dead-letters", "show", *places[1])).out.endswith("value\nff 00\n")
+        assert "/wA=" == (await turnstile("dead-letters", "show", *places[1], "--json")).json[0]["value"]
+        answered = command("w", "request_transition")
+        await send(endpoints, settings.topics.commands, [Put(orjson.dumps(answered), b"w")])
+
+        async def explained() -> bool:
+            return (await turnstile("why", "w")).code == Exit.DONE
+
+        await assert_eventually(True, explained)  # noqa: FBT003 - that it is
+        assert "INVALID_COMMAND" in (await turnstile("why", "w")).out

@@ -1,0 +1,310 @@
+"""The command line by itself: help for every verb, bad words and bad input, definitions without a store, its docs."""
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import pytest
+import typer
+
+from service.cli import verbs
+from service.cli.exits import EXIT_OF, Exit, exit_of
+from service.cli.main import app, main
+from service.cli.verbs.dead_letters import readable
+from service.cli.verbs.doctor import hidden
+from service.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+SOUND = """
+name: shop.order
+version: 1
+states:
+  new: {initial: true}
+  paid: {}
+  sent: {terminal: true}
+transitions:
+  - {name: pay, from: new, to: paid, guard: "command.context.amount > 0"}
+  - {name: send, from: paid, to: sent}
+"""
+UNSOUND = """
+name: shop.order
+version: 1
+states:
+  new: {initial: true}
+transitions:
+  - {name: pay, from: new, to: payed}
+slas: []
+"""
+
+
+class Said(NamedTuple):
+    """What a run of the command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """The command line in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *words: str, stdin: str = "") -> Said:
+        """Run a verb and return what it said."""
+        self._monkeypatch.setattr(sys, "argv", ["turnstile", *words])
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = self._capsys.readouterr()
+        code = ended.value.code
+        return Said(code if isinstance(code, int) else 0, said.out, said.err)
+
+
+@pytest.fixture
+def turnstile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, settings: Settings
+) -> CommandLine:
+    """Give the command line where no broker and no database runs."""
+    assert settings.bootstrap_servers is None
+    monkeypatch.setenv("TURNSTILE_DATA_DIR", str(tmp_path / "nothing"))
+    return CommandLine(monkeypatch, capsys)
+
+
+def every_verb() -> list[list[str]]:
+    """Return the words of each verb, groups included."""
+    assert verbs.__all__
+    found: list[list[str]] = [[]]
+    found += [[_name(command)] for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found.append([str(group.name)])
+        found += [[str(group.name), _name(command)] for command in group.typer_instance.registered_commands]
+    return found
+
+
+def _name(command: typer.models.CommandInfo) -> str:
+    return str(command.name or getattr(command.callback, "__name__", ""))
+
+
+@pytest.mark.parametrize("words", every_verb(), ids=" ".join)
+def test_every_verb_explains_itself(turnstile: CommandLine, words: list[str]) -> None:
+    """--help ends well, shows how to call it, and says something of every option."""
+    said = turnstile(*words, "--help")
+    assert (Exit.DONE, "") == (said.code, said.err)
+    assert f"Usage: turnstile {' '.join(words)}".strip() in said.out
+    assert [] == re.findall(r"^  (--\S+)(?: <[^>]+>)?\s*$(?!\n {20})", said.out, re.MULTILINE)
+
+
+def test_every_verb_speaks_json() -> None:
+    """--json is there on every verb but those that run until they are stopped."""
+    without = {"serve", "dev", "demo", "bench"}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        if _name(command) not in without:
+            assert "as_json" in command.callback.__annotations__, _name(command)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            assert "as_json" in command.callback.__annotations__, (group.name, _name(command))
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "problem"),
+    [
+        (["nonsense"], "", "No such command 'nonsense'"),
+        (["send"], "", "give a command; `turnstile send --help` shows how"),
+        (["send", "{"], "", "the command is not JSON"),
+        (["send", "[]"], "", "the command is JSON, but no object"),
+        (["send", '{"workflow_id":"w"}'], "", "command_type must be one of create_workflow"),
+        (["send", '{"command_type":"burn","workflow_id":"w"}'], "", "command_type must be one of create_workflow"),
+        (["send", '{"command_type":"recover_workflow"}'], "", "workflow_id: Field required"),
+        (["send", '{"command_type":"recover_workflow"}', "--to", "a"], "", "give only one of"),
+        (["send", "--to", "a"], "", "workflow_id: Field required"),
+        (["send", "--workflow", "w", "--to", "a", "--transition", "b"], "", "give exactly one of target_state and"),
+        (["send", "--workflow", "w", "--to", "a", "--context", "1"], "", "--context is JSON, but no object"),
+        (["send", "--file", "/nowhere/at.all"], "", "/nowhere/at.all cannot be read: No such file or directory"),
+        (["send", "-"], "", "standard input is empty"),
+        (["send", "-"], '{"a": 1}\nnot JSON\n', "standard input, line 2 is not JSON"),
+        (["list", "--sort", "colour"], "", "colour is not one of created_at"),
+        (["list", "--limit", "0"], "", "greater than or equal to 1"),
+        (["dead-letters", "show", "0", "first"], "", "Invalid value for 'ROW'"),
+        (["definitions", "check", "/nowhere/at.all"], "", "cannot be read"),
+        (["import", "/nowhere/at.csv"], "", "No such file or directory"),
+        (["import", "log.txt"], "", "its name says no known format"),
+        (["import", "log.csv", "--delimiter", "::"], "", "a delimiter is one character"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_words_and_input_end_with_2(turnstile: CommandLine, words: list[str], stdin: str, problem: str) -> None:
+    """What cannot be understood is said in words, with nothing on stdout and no traceback."""
+    said = turnstile(*words, stdin=stdin)
+    assert (Exit.USAGE, "") == (said.code, said.out)
+    assert problem in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get", "w"],
+        ["list"],
+        ["history", "w"],
+        ["why", "w"],
+        ["verify"],
+        ["watch"],
+        ["send", "--workflow", "w", "--to", "a"],
+        ["send", "--workflow", "w", "--to", "a", "--no-wait"],
+        ["topics", "check"],
+        ["topics", "create"],
+        ["topics", "grow"],
+        ["db", "check"],
+        ["db", "migrate"],
+        ["definitions", "list"],
+        ["definitions", "show", "d"],
+        ["definitions", "graph", "d"],
+        ["partitions", "list"],
+        ["dead-letters", "list"],
+        ["serve"],
+    ],
+    ids=" ".join,
+)
+def test_without_servers_a_verb_says_what_to_start(turnstile: CommandLine, words: list[str]) -> None:
+    """No broker or no database ends with 3 and names both ways out."""
+    said = turnstile(*words)
+    assert Exit.SURROUNDINGS == said.code
+    assert "`turnstile dev`" in said.err
+    assert "TURNSTILE_" in said.err
+
+
+def test_a_wrong_setting_is_named(turnstile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that is wrong is in the message."""
+    monkeypatch.setenv("TURNSTILE_PARTITIONS", "many")
+    said = turnstile("get", "w")
+    assert Exit.SURROUNDINGS == said.code
+    assert "TURNSTILE_PARTITIONS" in said.err
+
+
+def test_a_sound_definition_checks(turnstile: CommandLine) -> None:
+    """Standard input is read, and nothing is said on stderr."""
+    assert Said(Exit.DONE, "shop.order version 1 is sound\n", "") == turnstile("definitions", "check", "-", stdin=SOUND)
+
+
+def test_findings_have_their_place(turnstile: CommandLine, tmp_path: Path) -> None:
+    """Each error is a line with file, line, column, code and what to do."""
+    file = tmp_path / "order.yaml"
+    file.write_text(UNSOUND, "utf-8")
+    said = turnstile("definitions", "check", str(file))
+    text = "slas is not enforced by this build yet: remove the clause or use a later version"
+    assert Said(Exit.REFUSED, f"{file}:8:1: error: NOT_SUPPORTED_YET: {text}\n", "") == said
+    file.write_text(UNSOUND.replace("slas: []\n", ""), "utf-8")
+    said = turnstile("definitions", "check", str(file), "--json")
+    assert Exit.REFUSED == said.code
+    findings = [orjson.loads(line) for line in said.out.splitlines()]
+    assert ("error", "UNKNOWN_STATE", 7, 32) == tuple(
+        next(each for each in findings if each["severity"] == "error")[name]
+        for name in ("severity", "code", "line", "column")
+    )
+
+
+def test_an_unsound_definition_is_not_applied(turnstile: CommandLine) -> None:
+    """The findings are on stderr, before any store is looked for."""
+    said = turnstile("definitions", "apply", "-", stdin=UNSOUND)
+    assert (Exit.REFUSED, "") == (said.code, said.out)
+    assert "-:8:1: error: NOT_SUPPORTED_YET: " in said.err
+
+
+def test_a_file_is_drawn_without_a_store(turnstile: CommandLine, tmp_path: Path) -> None:
+    """The graph of a file is Mermaid text."""
+    file = tmp_path / "order.yaml"
+    file.write_text(SOUND, "utf-8")
+    said = turnstile("definitions", "graph", str(file))
+    drawn = (
+        "stateDiagram-v2\n    [*] --> new\n    new --> paid : pay [guard]\n    paid --> sent : send\n    sent --> [*]\n"
+    )
+    assert (Exit.DONE, drawn) == (said.code, said.out)
+
+
+def test_text_that_is_not_utf8_is_no_traceback(turnstile: CommandLine, tmp_path: Path) -> None:
+    """The byte at fault is named."""
+    file = tmp_path / "order.yaml"
+    file.write_bytes(b"name: \xff")
+    said = turnstile("definitions", "check", str(file))
+    assert (Exit.USAGE, f"turnstile: {file} is not UTF-8 text (byte 6); save it as UTF-8\n") == (said.code, said.err)
+
+
+def test_doctor_is_ill_without_servers(turnstile: CommandLine) -> None:
+    """Every setting is listed, and both servers are missed."""
+    said = turnstile("doctor", "--json")
+    told = orjson.loads(said.out)
+    assert (Exit.SURROUNDINGS, False) == (said.code, told["healthy"])
+    assert [f"TURNSTILE_{name.upper()}" for name in Settings.model_fields] == [
+        each["variable"] for each in told["settings"]
+    ]
+    assert 2 == len(told["problems"])
+    assert {"TURNSTILE_DATA_DIR"} == {each["variable"] for each in told["settings"] if each["from"] == "environment"}
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://ann:s3cr:et@db/x", "postgresql://ann:***@db/x"),
+        ("postgresql://db/x", "postgresql://db/x"),
+        ("127.0.0.1:9092", "127.0.0.1:9092"),
+        ("postgresql://:pw@db", "postgresql://:***@db"),
+    ],
+)
+def test_a_password_is_hidden(address: str, shown: str) -> None:
+    """What doctor shows people has no password in it."""
+    assert shown == hidden(address)
+
+
+@pytest.mark.parametrize(
+    ("raw", "most", "shown"),
+    [
+        (b"plain {}\n", None, "plain {}\n"),
+        (b"\x00\xff", None, "00 ff"),
+        ("grün".encode(), 3, "gr"),
+        ("grün".encode(), 4, "grü"),
+        (b"ab\xff", None, "61 62 ff"),
+        (b"", None, ""),
+    ],
+)
+def test_bytes_are_shown_as_text_where_they_are_text(raw: bytes, most: int | None, shown: str) -> None:
+    """A character that a cut went through is left out; other bytes are shown as such."""
+    assert shown == readable(raw, most)
+
+
+def test_every_expected_error_has_its_code() -> None:
+    """An error that is not of a listed kind is ours, and none is listed twice."""
+    assert list(EXIT_OF.values()) == [exit_of(kind.__new__(kind)) for kind in EXIT_OF]
+
+
+def test_the_docs_list_every_verb_and_exit_code() -> None:
+    """docs/cli.md forgets none."""
+    text = (DOCS / "cli.md").read_text("utf-8")
+    missing = [" ".join(words) for words in every_verb() if words and f"`{' '.join(words)}" not in text]
+    assert [] == missing
+    assert [] == [code.name for code in Exit if f"| {code.value} |" not in text]
+
+
+def test_the_docs_list_every_setting() -> None:
+    """docs/settings.md has each with its default and its meaning."""
+    text = (DOCS / "settings.md").read_text("utf-8")
+    for name, setting in Settings.model_fields.items():
+        default = "" if setting.default is None else f"`{setting.default}`"
+        assert f"| `TURNSTILE_{name.upper()}` | {default} | {setting.description} |" in text
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    """`turnstile --help | true` says nothing."""
+    line = f"{sys.executable} -c 'from service.cli.main import main; main()' --help | true"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+    assert "" == done.stderr

@@ -1,0 +1,355 @@
+"""A partition's life over ports in memory: claim, recover, turns, claim again, halt and drain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from domain.decide import Facts
+from handlers.commands import CommandsHandler
+from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
+from handlers.ports import JournalRow, Ownership, Turn
+from service import relay as relay_module
+from service.ownership import PartitionOwner, Phase
+from service.relay import Relay
+from service.telemetry import Telemetry
+from service.tokens import TokenBucket
+from tests.eventually import assert_eventually
+from tests.fakes.machines import compiled, create, door, move, sent
+from tests.fakes.ports import CommandRecord, MemoryBroker, MemoryLog, MemoryPublisher, ScriptedGuards, numbered
+from tests.fakes.store import MemoryStore
+
+
+@dataclass
+class FaultyStore(MemoryStore):
+    """A store whose applies fail as scripted: before they write, or after, when nobody knows."""
+
+    script: list[tuple[str, Exception]] = field(default_factory=list)
+    applies: int = 0
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Apply, and fail before or after as scripted."""
+        self.applies += 1
+        moment, fault = self.script.pop(0) if self.script else ("never", Exception())
+        if moment == "before":
+            raise fault
+        outcome = await super().apply(owned, turn)
+        if moment == "after":
+            raise fault
+        return outcome
+
+
+@dataclass
+class Scene:
+    """A partition with its log, store, broker and owner; records are handed over as a consumer would."""
+
+    records: list[CommandRecord]
+    store: FaultyStore = field(default_factory=FaultyStore)
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    turn_records_max: int = 500
+
+    def __post_init__(self) -> None:
+        self.store.add(compiled(door()))
+        self.log.end = len(self.records)
+        self.telemetry = Telemetry()
+        self.owner = PartitionOwner(
+            0,
+            log_of_commands=self.log,
+            claims=self.store,
+            handler=CommandsHandler(self.store, ScriptedGuards()),
+            relays=self._relay,
+            telemetry=self.telemetry,
+            turn_records_max=self.turn_records_max,
+        )
+
+    def deliver(self) -> None:
+        """Hand over what the log holds from the last seek on, as the consumer does after it."""
+        seeks = [offset for name, offset in self.log.calls if name == "seek"]
+        if seeks and self.log.fetching:
+            for record in self.records[seeks[-1] :]:
+                self.owner.inbox.put(record)
+
+    async def published(self) -> list[str]:
+        """Return which workflows' rows are published, after delivering what waits."""
+        self.deliver()
+        return [row.workflow_id or "" for _, row in self.broker.published]
+
+    async def phase(self) -> Phase:
+        """Return where the owner is."""
+        return self.owner.phase
+
+    def _relay(self, owned: Ownership) -> Relay:
+        return Relay(
+            owned,
+            outbox=self.store,
+            publishers=self.broker.publisher,
+            tokens=TokenBucket(1_000_000, 1_000),
+            telemetry=self.telemetry,
+        )
+
+
+def creations(count: int) -> list[CommandRecord]:
+    """Return records that create as many doors."""
+    return numbered(sent(create(f"w{number}")) for number in range(count))
+
+
+def names(count: int) -> list[str]:
+    """Return the names of as many doors."""
+    return [f"w{number}" for number in range(count)]
+
+
+@asynccontextmanager
+async def owning(scene: Scene) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run the owner, and drain it in the end."""
+    task = asyncio.create_task(scene.owner.run())
+    try:
+        yield task
+        scene.owner.drain()
+        async with asyncio.timeout(10):
+            await task
+    finally:
+        task.cancel()
+
+
+async def test_each_record_is_decided_and_published_once() -> None:
+    """Turns follow each other until all is decided; draining closes the partition."""
+    scene = Scene(creations(20), turn_records_max=3)
+    async with owning(scene):
+        await assert_eventually(names(20), scene.published)
+    assert (Phase.CLOSED, 20, 7, 1) == (
+        scene.owner.phase,
+        scene.store.rows[0].next_offset,
+        scene.store.rows[0].turn,
+        scene.store.rows[0].epoch,
+    )
+    assert not scene.log.fetching
+
+
+async def test_it_claims_recovers_and_only_then_reads() -> None:
+    """What an earlier owner left is published, and reading begins where the store says."""
+    scene = Scene(creations(5))
+    async with owning(scene):
+        await assert_eventually(names(5), scene.published)
+    scene.broker.published.clear()
+    scene.broker.cursor = 2
+    scene.store.rows[0] = replace(scene.store.rows[0], published_seq=1)
+    second = Scene([*scene.records, *numbered([sent(create("w5"))], first=5)], scene.store, scene.broker)
+    async with owning(second):
+        await assert_eventually(["w1", "w2", "w3", "w4", "w5"], second.published)
+    assert [("seek", 5), ("resume", 0), ("pause", 0)] == second.log.calls
+    assert 2 == second.store.rows[0].epoch
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("fault", [Transient("busy"), OutcomeUnknown("lost"), Fenced("overtaken")])
+async def test_after_a_transient_fault_it_claims_again_and_loses_nothing(moment: str, fault: Fault) -> None:
+    """Whether the turn was written or not, each command is decided once and its rows are published once."""
+    scene = Scene(creations(10), turn_records_max=4)
+    scene.store.script = [("never", Exception()), (moment, fault), (moment, fault)]
+    async with owning(scene):
+        await assert_eventually(names(10), scene.published)
+    assert (3, 10) == (scene.store.rows[0].epoch, scene.store.rows[0].next_offset)
+    assert 2 == scene.telemetry.claims_lost._value.get()  # noqa: SLF001 - the metric's only way to be read back
+
+
+async def test_a_refused_claim_is_tried_again() -> None:
+    """While a later generation has the partition nothing is read; once it is ours, all of it is."""
+    scene = Scene(creations(3))
+    await scene.store.claim(0, 9)
+    async with owning(scene):
+        await assert_eventually(1, lambda: _value(min(int(scene.telemetry.claims_lost._value.get()), 1)))  # noqa: SLF001
+        assert (Phase.CLAIMING, []) == (scene.owner.phase, scene.log.calls)
+        scene.log.group_generation = 9
+        await assert_eventually(names(3), scene.published)
+
+
+async def _value(value: int) -> int:
+    return value
+
+
+async def test_a_fault_of_ours_ends_the_run() -> None:
+    """What is neither transient nor a parted log is for the process to die of, with nothing half done."""
+    scene = Scene(creations(2))
+    scene.store.script = [("before", Fault("a bug"))]
+    task = asyncio.create_task(scene.owner.run())
+    await assert_eventually(Phase.ACTIVE, scene.phase)
+    scene.deliver()
+    with pytest.raises(Fault, match="a bug"):
+        await task
+    assert not scene.log.fetching
+    assert scene.broker.made == scene.broker.closed
+
+
+def _older_database(scene: Scene) -> None:
+    scene.broker.cursor = 7
+
+
+def _log_begins_later(scene: Scene) -> None:
+    scene.log.start = 5
+
+
+def _log_ends_earlier(scene: Scene) -> None:
+    scene.log.end = 2
+
+
+def _halted_by_hand(scene: Scene) -> None:
+    scene.store.rows[0] = replace(scene.store.rows[0], halted="by hand")
+
+
+@pytest.mark.parametrize(
+    ("part_it", "reason"),
+    [
+        (_older_database, "the events topic is at row 7, the store only at 4"),
+        (_log_begins_later, "the store has decided up to offset 3, the commands topic holds 5 to 4"),
+        (_log_ends_earlier, "the store has decided up to offset 3, the commands topic holds 0 to 2"),
+        (_halted_by_hand, "by hand"),
+    ],
+)
+async def test_a_parted_partition_halts(part_it: Callable[[Scene], None], reason: str) -> None:
+    """It reads and publishes nothing, says why, and still ends when it is drained."""
+    first = Scene(creations(3))
+    async with owning(first):
+        await assert_eventually(names(3), first.published)
+    scene = Scene(creations(4), first.store, first.broker)
+    part_it(scene)
+    async with owning(scene):
+        await assert_eventually(Phase.HALTED, scene.phase)
+        assert (scene.owner.reason or "").startswith(reason)
+        assert 1 == scene.telemetry.halted.labels(0)._value.get()  # noqa: SLF001
+        assert [] == scene.log.calls
+    assert (Phase.CLOSED, 3) == (scene.owner.phase, scene.store.rows[0].next_offset)
+    assert 0 == scene.telemetry.halted.labels(0)._value.get()  # noqa: SLF001
+
+
+async def test_a_log_that_lost_unread_commands_halts() -> None:
+    """A new store on a log that does not start at its beginning would skip commands in silence."""
+    scene = Scene(creations(3))
+    scene.log.start = 1
+    async with owning(scene):
+        await assert_eventually(Phase.HALTED, scene.phase)
+        assert (scene.owner.reason or "").startswith("the commands topic starts at 1")
+
+
+class StuckBroker(MemoryBroker):
+    """A broker that takes nothing until it is let go, and then fails as told."""
+
+    def publisher(self, part: int) -> MemoryPublisher:
+        """Make a publisher that waits."""
+        return StuckPublisher(self, super().publisher(part))
+
+
+class StuckPublisher(MemoryPublisher):
+    """Waits for `go`, then raises what it is told to."""
+
+    go = asyncio.Event()
+    fault: Exception | None = None
+
+    def __init__(self, broker: MemoryBroker, inner: MemoryPublisher) -> None:
+        super().__init__(broker)
+        self._inner = inner
+
+    async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:
+        """Wait, then fail or publish."""
+        await type(self).go.wait()
+        fault = type(self).fault
+        if fault is not None:
+            raise fault
+        await super().publish(rows)
+
+
+@pytest.fixture
+def stuck() -> type[StuckPublisher]:
+    """Give a publisher type that is stuck anew."""
+    StuckPublisher.go = asyncio.Event()
+    StuckPublisher.fault = None
+    return StuckPublisher
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold intake back from ten unpublished rows on."""
+    monkeypatch.setattr(relay_module, "BACKLOG_ROWS_MAX", 10)
+
+
+async def _decided(scene: Scene) -> int:
+    scene.deliver()
+    return scene.store.rows[0].next_offset
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_unpublished_rows_hold_intake_back(stuck: type[StuckPublisher]) -> None:
+    """Turns stop while the outbox is full, and go on as it empties."""
+    scene = Scene(creations(40), broker=StuckBroker(), turn_records_max=4)
+    async with owning(scene):
+        await assert_eventually(12, lambda: _decided(scene))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert 12 == scene.store.rows[0].next_offset
+        stuck.go.set()
+        await assert_eventually(names(40), scene.published)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_drain_does_not_wait_for_room(stuck: type[StuckPublisher]) -> None:
+    """An owner that is held back ends when it is drained, once its relay gives up."""
+    scene = Scene(creations(40), broker=StuckBroker(), turn_records_max=4)
+    async with owning(scene):
+        await assert_eventually(12, lambda: _decided(scene))
+        stuck.fault = Transient("the broker is away")
+        scene.owner.drain()
+        stuck.go.set()
+    assert (Phase.CLOSED, 12) == (scene.owner.phase, scene.store.rows[0].next_offset)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_relay_that_dies_does_not_leave_its_owner_waiting(stuck: type[StuckPublisher]) -> None:
+    """A fault of the relay ends an owner that waits for room, instead of leaving the partition still for ever."""
+    scene = Scene(creations(40), broker=StuckBroker(), turn_records_max=4)
+    task = asyncio.create_task(scene.owner.run())
+    await assert_eventually(12, lambda: _decided(scene))
+    stuck.fault = Fault("a bug")
+    stuck.go.set()
+    with pytest.raises(Fault, match="a bug"):
+        async with asyncio.timeout(5):
+            await task
+
+
+async def test_a_drain_while_claiming_ends_at_once() -> None:
+    """A partition that was taken away before it was ours is let go without a turn."""
+    scene = Scene(creations(3))
+    scene.owner.drain()
+    async with asyncio.timeout(5):
+        await scene.owner.run()
+    assert (Phase.CLOSED, 0) == (scene.owner.phase, scene.store.rows[0].epoch)
+
+
+async def test_a_drain_finishes_what_is_committed() -> None:
+    """All committed rows are published before the owner ends; what waits in the inbox is left to the next."""
+    scene = Scene(creations(30), turn_records_max=10)
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+        scene.deliver()
+        scene.owner.drain()
+    decided = scene.store.rows[0].next_offset
+    assert names(30)[:decided] == [row.workflow_id for _, row in scene.broker.published]
+    second = Scene(scene.records, scene.store, scene.broker)
+    async with owning(second):
+        await assert_eventually(names(30), second.published)
+
+
+async def test_another_owner_takes_over_and_the_first_writes_no_more() -> None:
+    """A zombie is fenced by the store: between two owners each command is decided once."""
+    records = numbered([sent(create("w")), sent(move("w", "open")), sent(move("w", "shut")), sent(move("w", "push"))])
+    first = Scene(records[:2])
+    async with owning(first):
+        await assert_eventually(["w", "w"], first.published)
+        second = Scene(records, first.store, first.broker)
+        async with owning(second):
+            await assert_eventually(["w"] * 4, second.published)
+            first.records, first.log.end = records, 4
+            first.owner.inbox.put(records[2])
+            await assert_eventually(4, lambda: _value(first.store.rows[0].next_offset))
+    assert [1, 2, 3, 4] == [row.sequence for _, row in first.broker.published]
