@@ -3,9 +3,19 @@
 Headers follow the CloudEvents 1.0 Kafka binding in binary mode. On commands every header is optional.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, NewType
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def _in_utc(instant: datetime) -> datetime:
+    """Return the instant in UTC; near year 1 or 9999 an offset can take it out of the calendar."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no such instant in UTC") from None
+
 
 WorkflowId = NewType("WorkflowId", str)
 RootId = NewType("RootId", str)
@@ -15,7 +25,7 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 JsonObject = dict[str, Any]
-Instant = AwareDatetime
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 CONTENT_TYPE = "application/json"
 SPEC_VERSION = "1.0"

@@ -186,7 +186,7 @@ class Judgement:
     async def _receive_command(self, received: Readable) -> None:
         command = received.command
         workflow = self._workflows.get(command.workflow_id)
-        root_id, part = self._place(received, workflow)
+        root_id, part = self._place(received)
         if part != self._owned.part:
             self._forward(received, part, root_id)
             return
@@ -244,18 +244,18 @@ class Judgement:
             return None
         return await self._handler.store.definition(workflow.definition, workflow.definition_version)
 
-    def _place(self, received: Readable, workflow: Workflow | None) -> tuple[str, int]:
-        """Return the command's root and the partition where it is decided: where the tree is, else by its hash."""
-        command, places, part = received.command, self._loaded.places, self._owned.part
-        named = command.root_id or (command.workflow_id if isinstance(command, CreateWorkflow) else None)
-        own = places.get(command.workflow_id) if workflow is None else Place(part, workflow.root_id)
-        if own is not None and named in (None, own.root_id):
-            return own.root_id, own.part
-        root_id = named or command.workflow_id
-        root = self._workflows.get(root_id)
-        stored = places.get(root_id) if root is None else Place(part, root.root_id)
-        if stored is not None and stored.root_id == root_id:
-            return root_id, stored.part
+    def _place(self, received: Readable) -> tuple[str, int]:
+        """Return the command's root and the partition where it is decided: where the tree is, else by its hash.
+
+        The root is what the command says, never what the store knows by now: it is half of the idempotency key.
+        """
+        command = received.command
+        root_id = command.root_id or command.workflow_id
+        for member in (root_id, command.workflow_id):
+            workflow = self._workflows.get(member)
+            place = self._loaded.places.get(member) if workflow is None else Place(self._owned.part, workflow.root_id)
+            if place is not None and place.root_id == root_id:
+                return root_id, place.part
         return root_id, partition_of(root_id, self._owned.n_parts)
 
     def _forward(self, received: Readable, part: int, root_id: str) -> None:

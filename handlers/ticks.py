@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.ticks import Tick
-from handlers.decode import Unreadable, outside_calendar
+from handlers.decode import Unreadable
 from handlers.ports import Record
 
 AHEAD_MAX = timedelta(seconds=5)
@@ -30,9 +30,6 @@ def read_tick(record: Record) -> ReceivedTick | Unreadable:
         tick = Tick.model_validate_json(record.value or b"")
     except ValidationError as error:
         return Unreadable(record, DeadLetterReason.BAD_TICK, f"not a tick: {error.errors()[0]['msg']}")
-    problem = outside_calendar(tick)
-    if problem is not None:
-        return Unreadable(record, DeadLetterReason.BAD_TICK, problem)
     if tick.partition != record.partition:
         return Unreadable(
             record, DeadLetterReason.BAD_TICK, f"a tick of partition {tick.partition} came on {record.partition}"

@@ -58,6 +58,7 @@ class Worker:
         self._owners: dict[int, PartitionOwner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
+        self._stopping = False
         self.joined = False
 
     async def start(self) -> None:
@@ -71,7 +72,8 @@ class Worker:
             await asyncio.shield(self._failed)
 
     async def stop(self) -> None:
-        """Drain every partition, then leave the group."""
+        """Drain every partition, then leave the group; what a rebalance would still assign is left alone."""
+        self._stopping = True
         await self._revoked(list(self._owners))
         await self._broker.stop()
         await self._elsewhere.close()
@@ -85,6 +87,8 @@ class Worker:
         sort(records, inboxes, scheduler_topic=self._topics.scheduler)
 
     def _assigned(self, parts: Iterable[int]) -> None:
+        if self._stopping:
+            return
         self.joined = True
         self._log.consumer = self._subscriber.consumer
         for part in parts:

@@ -100,9 +100,11 @@ class TransactionalPublisher:
         producer = self._producer
         async with _faults():
             await producer.begin_transaction()
-            await _send_batches(producer, self._part, own_records(self._topics, self._part, rows))
-            cursor = OffsetAndMetadata(rows[-1][0] + 1, "")
-            await producer.send_offsets_to_transaction({self._cursor_key: cursor}, self._cursor_group)
+            cursor = {self._cursor_key: OffsetAndMetadata(rows[-1][0] + 1, "")}
+            await asyncio.gather(
+                _send_batches(producer, self._part, own_records(self._topics, self._part, rows)),
+                producer.send_offsets_to_transaction(cursor, self._cursor_group),
+            )
             await producer.commit_transaction()
 
     async def close(self) -> None:

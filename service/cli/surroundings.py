@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.store import schema
 from service.store.definitions import DefinitionConflictError, apply_definition
 from service.store.pool import Connection, open_pool
+from service.store.schema import SchemaState
 
 
 def settings() -> Settings:
@@ -26,29 +27,25 @@ def settings() -> Settings:
 
 def endpoints(chosen: Settings) -> Endpoints:
     """Return the broker and database to talk to; raises NotReadyError where nothing runs."""
+    return Endpoints(bootstrap_servers(chosen), database_url(chosen))
+
+
+def database_url(chosen: Settings) -> str:
+    """Return the database's address; raises NotReadyError."""
     local = running(chosen.data_dir)
-    bootstrap_servers = chosen.bootstrap_servers or (local.bootstrap_servers if local else "")
-    database_url = chosen.database_url or (local.database_url if local else "")
-    if not bootstrap_servers or not database_url:
-        missing = " and ".join(
-            name for name, value in (("broker", bootstrap_servers), ("database", database_url)) if not value
-        )
-        raise NotReadyError(
-            f"no {missing}: start the embedded ones with `turnstile dev`, "
-            "or set TURNSTILE_BOOTSTRAP_SERVERS and TURNSTILE_DATABASE_URL"
-        )
-    return Endpoints(bootstrap_servers, database_url)
+    url = chosen.database_url or (local.database_url if local else "")
+    if not url:
+        raise _missing("database", "TURNSTILE_DATABASE_URL")
+    return url
 
 
-@asynccontextmanager
-async def connection(chosen: Settings) -> AsyncIterator[Connection]:
-    """Give one connection for reads and small writes."""
-    pool = await open_pool(endpoints(chosen).database_url, size=1, statement_seconds_max=30)
-    try:
-        async with pool.acquire() as opened:
-            yield opened
-    finally:
-        await pool.close()
+def bootstrap_servers(chosen: Settings) -> str:
+    """Return the broker's address; raises NotReadyError."""
+    local = running(chosen.data_dir)
+    address = chosen.bootstrap_servers or (local.bootstrap_servers if local else "")
+    if not address:
+        raise _missing("broker", "TURNSTILE_BOOTSTRAP_SERVERS")
+    return address
 
 
 @asynccontextmanager
@@ -69,14 +66,27 @@ async def embedded(chosen: Settings, *, benchmark: bool = False) -> AsyncIterato
 
 
 async def prepare(chosen: Settings, given: Endpoints) -> None:
-    """Make schema, topics and shipped definitions where they are missing."""
-    await schema.migrate(given.database_url)
+    """Make schema, shipped definitions and topics where they are missing."""
+    await migrate(given.database_url)
     await create_topics(given.bootstrap_servers, chosen.topics, chosen.partitions, chosen.replication)
-    pool = await open_pool(given.database_url, size=1)
+
+
+async def migrate(database_url: str) -> SchemaState:
+    """Bring the schema to this build's version, and apply the definitions that come with it."""
+    state = await schema.migrate(database_url)
+    async with writing(database_url) as opened:
+        for text in shipped().values():
+            await _apply_shipped(opened, text)
+    return state
+
+
+@asynccontextmanager
+async def writing(database_url: str) -> AsyncIterator[Connection]:
+    """Give one connection for small writes."""
+    pool = await open_pool(database_url, size=1, statement_seconds_max=30)
     try:
         async with pool.acquire() as opened:
-            for text in shipped().values():
-                await _apply_shipped(opened, text)
+            yield opened
     finally:
         await pool.close()
 
@@ -89,3 +99,7 @@ async def _apply_shipped(opened: Connection, text: str) -> None:
         await apply_definition(opened, parsed, parsed.definition, text, applied_by="turnstile")
     except DefinitionConflictError:
         return  # the team has given this version content of its own
+
+
+def _missing(what: str, variable: str) -> NotReadyError:
+    return NotReadyError(f"no {what}: start the embedded one with `turnstile dev`, or set {variable}")

@@ -13,7 +13,7 @@ from client import Client, ClientError
 from contracts.rejections import Code
 from handlers.faults import Fault
 from service.app import NotReadyError
-from service.cli.surroundings import connection, embedded
+from service.cli.surroundings import embedded, writing
 from service.definitions.files import read_definition
 from service.demo.checks import Check, Checklist
 from service.demo.events import EventLog
@@ -96,7 +96,7 @@ async def staged(settings: Settings, screen: Screen) -> AsyncIterator[Stage]:
         screen.say("starting a worker")
         async with (
             working(found) as worker,
-            connection(found) as opened,
+            writing(given.database_url) as opened,
             Client(given.bootstrap_servers, topics=found.topics) as client,
             EventLog(
                 given.bootstrap_servers,

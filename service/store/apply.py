@@ -26,7 +26,7 @@ async def apply(connection: Connection, owned: Ownership, turn: Turn) -> Ownersh
     """Apply a turn; returns the ownership after it, or the facts of a conflict."""
     with faults_of(lost=OutcomeUnknown):
         try:
-            first_seq = await connection.fetchval(APPLY, *_arguments(owned, turn))
+            first_seq = await connection.fetchval(APPLY, *arguments(owned, turn))
         except asyncpg.PostgresError as error:
             if error.sqlstate != CONFLICT:
                 raise
@@ -64,7 +64,8 @@ async def locked(pool: Pool, owned: Ownership, counters: Sequence[str]) -> Async
             yield LockedSession(connection, facts)
 
 
-def _arguments(owned: Ownership, turn: Turn) -> list[Any]:
+def arguments(owned: Ownership, turn: Turn) -> list[Any]:
+    """Return what `APPLY` is called with."""
     return [
         owned.part,
         owned.epoch,
@@ -108,7 +109,11 @@ def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
 
 
 def _columns(rows: Sequence[JournalRow]) -> list[list[Any]]:
-    """Return the rows column by column, in the order of apply_v1's arguments."""
+    """Return the rows column by column, in the order of apply_v1's arguments.
+
+    A column without a value is sent empty: the server fills it up, and the driver need not look at each.
+    """
     order = ("kind", "key", "workflow_id", "sequence", "type", "command_id", "digest", "event", "reply")
     columns = dict(zip(JournalRow._fields, map(list, zip(*rows, strict=True)), strict=False)) if rows else {}
-    return [columns.get(name, []) for name in (*order, "traceparent", "record_offset")]
+    found = (columns.get(name, []) for name in (*order, "traceparent", "record_offset"))
+    return [[] if column.count(None) == len(column) else column for column in found]

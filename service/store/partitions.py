@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from handlers.faults import Fenced
+from handlers.faults import Fenced, Parted
 from handlers.ports import Ownership
 from service.store.pool import Connection, faults_of
 
@@ -65,23 +65,35 @@ async def ensure(connection: Connection, *, cluster_id: str, n_parts: int) -> No
 
 
 async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
-    """Take new partitions in; roots that are stored stay where they are. Returns how many were added."""
+    """Take new partitions in; roots that are stored stay where they are. Returns how many were added.
+
+    Raises WrongClusterError on another cluster's store, or where partitions would go.
+    """
     with faults_of():
         async with connection.transaction():
             await connection.execute("lock table partition in share row exclusive mode")
-            known = await connection.fetchval("select count(*) from partition where cluster_id = $1", cluster_id)
+            known = await connection.fetchval("select count(*) from partition")
+            strange = await connection.fetchval("select count(*) from partition where cluster_id <> $1", cluster_id)
+            if strange or n_parts < known:
+                raise WrongClusterError(
+                    f"this database knows {known} partitions, {strange} of them of another cluster: "
+                    f"it cannot grow to {n_parts} of cluster {cluster_id}"
+                )
             await connection.executemany(
                 "insert into partition (part, n_parts, cluster_id, incarnation) values ($1, $2, $3, $4)",
                 [(part, n_parts, cluster_id, uuid4()) for part in range(known, n_parts)],
             )
             await connection.execute("update partition set n_parts = $1", n_parts)
-    return max(n_parts - int(known), 0)
+    return n_parts - int(known)
 
 
 async def claim(connection: Connection, part: int, *, owner: str, generation: int, damper: timedelta) -> Ownership:
-    """Become the partition's owner; raises Fenced where a later generation of the group has it."""
+    """Become the partition's owner; raises Fenced where a later generation has it, Parted where there is none."""
     with faults_of():
         row = await connection.fetchrow("select * from claim_v1($1, $2, $3, $4)", part, owner, generation, damper)
+        known = row is not None or await connection.fetchval("select true from partition where part = $1", part)
+    if not known:
+        raise Parted(part, "the store does not know it: run `turnstile topics grow`, then restart the workers")
     if row is None:
         raise Fenced(f"partition {part} was claimed by a later generation of the group")
     return Ownership(

@@ -19,7 +19,7 @@ from domain.evolve import evolve
 from domain.workflow import Workflow
 from handlers.faults import Fault
 from handlers.ports import JournalRow, Ownership, Turn
-from service.store.apply import APPLY, _arguments
+from service.store.apply import APPLY, arguments
 from service.store.outbox import read_outbox
 from service.store.partitions import claim, ensure
 from service.store.pool import open_connection
@@ -67,19 +67,19 @@ class _Lane:
         )
 
     def _arguments(self, turn: Turn) -> list[Any]:
-        arguments = _arguments(self.owned, turn)
+        prepared = arguments(self.owned, turn)
         self.owned = replace(
             self.owned,
             turn=self.owned.turn + 1,
             next_offset=turn.next_offset,
             next_seq=self.owned.next_seq + len(turn.rows),
         )
-        return arguments
+        return prepared
 
     async def write(self, turns: Sequence[Sequence[Any]]) -> None:
         """Apply turns one after another, as an owner does."""
-        for arguments in turns:
-            await self.target.fetchval(APPLY, *arguments)
+        for prepared in turns:
+            await self.target.fetchval(APPLY, *prepared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,15 @@ def test_a_conflict_shows_what_was_expected_and_what_is() -> None:
     ) == refused(MOVE.with_body(expected_version=7))
 
 
+@pytest.mark.parametrize(
+    ("expected_version", "expected"), [(4, Code.VERSION_CONFLICT), (5, None), (6, Code.VERSION_CONFLICT)]
+)
+def test_the_version_is_expected_exactly(expected_version: int, expected: Code | None) -> None:
+    """Neither an older nor a later version will do."""
+    case = replace(MOVE, workflow=SHUT._replace(version=5, sequence=5))
+    assert expected == code_of(case.with_body(expected_version=expected_version).decide())
+
+
 def test_a_missing_transition_shows_the_state_and_the_ways() -> None:
     """By name or by target, the refusal says what there is instead."""
     by_name = refused(MOVE.with_body(transition="jam"))

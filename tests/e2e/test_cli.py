@@ -56,7 +56,7 @@ class Said(NamedTuple):
 
 
 class Terminal:
-    """A shell with the settings of a test; a verb runs in a thread of this process, for a process takes seconds to begin."""
+    """A shell with the settings of a test; a verb runs in a thread, since a process takes seconds to begin."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.app import Endpoints, running
+from service.app import Endpoints
 from service.settings import Settings
 from tests.e2e.audit import differences, look
 from tests.e2e.load import keep_sending
@@ -17,37 +17,35 @@ pytestmark = pytest.mark.stack
 SURROUNDINGS = 3  # the exit code of "broker, database, schema or topics are not as needed"
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        pytest.param(
-            "update partition set cluster_id = 'another'",
-            r"this database belongs to Kafka cluster another, but the broker is \S+: give the broker",
-            id="another cluster",
-        ),
-        pytest.param(
-            "update partition set n_parts = 12",
-            r"the commands topic has 3 partitions, but 12 were used: the topic was made anew",
-            id="fewer partitions",
-        ),
-        pytest.param(
-            "update partition set n_parts = 2",
-            r"the commands topic has 3 partitions, the database knows 2: run `turnstile topics grow`",
-            id="more partitions",
-        ),
-    ],
-)
+FOREIGN = {
+    "update partition set cluster_id = 'another'": (
+        r"this database belongs to Kafka cluster another, but the broker is \S+: give the broker"
+    ),
+    "update partition set n_parts = 12": (
+        r"the commands topic has 3 partitions, but 12 were used: the topic was made anew"
+    ),
+    "update partition set n_parts = 2": (
+        r"the commands topic has 3 partitions, the database knows 2: run `turnstile topics grow`"
+    ),
+}
+
+
 async def test_a_worker_does_not_start_on_a_log_that_is_not_its_own(
-    settings: Settings, endpoints: Endpoints, tmp_path: Path, change: str, said: str
+    settings: Settings, endpoints: Endpoints, tmp_path: Path
 ) -> None:
-    """`serve` ends with a documented code and says what is wrong and what to do."""
-    async with running(settings, endpoints):
-        pass
-    await rows(endpoints, change)
+    """On another cluster, or fewer or more partitions than it knows, `serve` ends, says why and what to do."""
     async with worker_process(settings, endpoints, tmp_path / "worker.log") as worker:
-        assert SURROUNDINGS == await worker.ended()
-    printed = " ".join((tmp_path / "worker.log").read_text().split())
-    assert re.search(said, printed), printed
+        await assert_eventually(settings.partitions, worker.owned)
+        assert 0 == await worker.stop()
+    known = (await rows(endpoints, "select cluster_id, n_parts from partition"))[0]
+    for number, (change, said) in enumerate(FOREIGN.items()):
+        log = tmp_path / f"{number}.log"
+        await rows(endpoints, change)
+        async with worker_process(settings, endpoints, log) as worker:
+            assert SURROUNDINGS == await worker.ended()
+        printed = " ".join(log.read_text().split())
+        assert re.search(said, printed), printed
+        await rows(endpoints, "update partition set cluster_id = $1, n_parts = $2", *known)
 
 
 async def test_two_workers_share_and_survive_each_other(

@@ -264,16 +264,25 @@ async def test_a_stored_place_wins_over_the_hash() -> None:
 
 
 async def test_a_workflow_in_a_tree_is_where_its_root_is() -> None:
-    """With the root named it is decided there; without, it is forwarded to where the registry has it."""
+    """With the root named it is decided there, from wherever it came; without, the workflow itself is the root."""
     turns = Turns(MemoryStore(3))
     turns.store.add(compiled(door()))
     root, child = on_part(0, 3, "root"), on_part(1, 3, "child")
     assert ["accepted", "accepted"] == await turns.outcomes(sent(create(root)), sent(create(child, root_id=root)))
-    (row,) = await turns.take(sent(move(child, "open")), part=1)
-    assert ("forward", root, 0) == (row.kind, row.key, orjson.loads(row.event or b"")["part"])
-    (reply,) = await turns.replies(sent(move(child, "open")))
-    assert ("accepted", root) == (outcome(reply), reply["root_id"])
     assert Place(0, root) == turns.store.places[child]
+    (row,) = await turns.take(sent(move(child, "open", root_id=root)), part=1)
+    assert ("forward", root, 0) == (row.kind, row.key, orjson.loads(row.event or b"")["part"])
+    (reply,) = await turns.replies(sent(move(child, "open", root_id=root)))
+    assert ("accepted", root) == (outcome(reply), reply["root_id"])
+    assert ["NOT_FOUND"] == await turns.outcomes(sent(move(child, "shut")), part=1)
+
+
+async def test_a_refusal_is_repeated_although_the_workflow_came_to_be_in_a_tree(turns: Turns) -> None:
+    """The key is what the command says: it does not change with what the store knows by then."""
+    early = body_of("update_metadata", "child", "early", metadata={})
+    assert ["NOT_FOUND", "accepted", "accepted", "NOT_FOUND again"] == await turns.outcomes(
+        sent(early), sent(create("root")), sent(create("child", root_id="root")), sent(early)
+    )
 
 
 async def test_a_wrong_root_is_decided_on_that_roots_partition() -> None:
@@ -570,7 +579,7 @@ async def test_an_unknown_definition_is_refused(turns: Turns, fields: dict[str, 
     assert ["UNKNOWN_DEFINITION"] == await turns.outcomes(sent(create("w", **fields)))
 
 
-@pytest.mark.parametrize("number", [1.0, 1e0, 4e15, 2.0**60, 0.5, -0.0, 9007199254740993.5])
+@pytest.mark.parametrize("number", [1.0, 4e15, 2.0**60, 0.5, -0.0, 9007199254740993.5])
 @pytest.mark.parametrize("field", ["metadata.x", "input.x", "estimated_seconds"])
 async def test_a_guard_sees_the_same_number_before_and_after_it_was_stored(field: str, number: float) -> None:
     """JSON has one kind of number, CEL has two: what a guard says must not depend on where a batch ended."""

@@ -4,9 +4,9 @@ import typer
 
 from service.cli.main import app, run
 from service.cli.output import OUT, say_json
-from service.cli.surroundings import settings
+from service.cli.surroundings import database_url, settings
+from service.cli.surroundings import migrate as bring_up
 from service.cli.verbs.options import AsJson
-from service.cli.verbs.reach import database_url
 from service.store import schema
 from service.store.schema import SchemaState
 
@@ -16,8 +16,8 @@ app.add_typer(db, name="db")
 
 @db.command()
 def migrate(*, as_json: AsJson = False) -> None:
-    """Bring the schema to this build's version; safe to run at any time, also twice at once."""
-    _show(run(schema.migrate(database_url(settings()))), as_json=as_json)
+    """Bring schema and shipped definitions to this build's version; safe at any time, also twice at once."""
+    _show(run(bring_up(database_url(settings()))), as_json=as_json)
 
 
 @db.command()

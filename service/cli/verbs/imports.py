@@ -9,10 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_json, say_table
-from service.cli.surroundings import settings
+from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.definitions import usable
 from service.cli.verbs.options import AsJson, read_text
-from service.cli.verbs.reach import bootstrap_servers, broker_words, changing
+from service.cli.verbs.reach import broker_words, changing
 from service.definitions.files import Parsed, read_definition
 from service.event_logs.commands import Import, as_commands, number_of_commands
 from service.event_logs.csv_log import XES_COLUMNS, Columns

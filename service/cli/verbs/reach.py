@@ -7,30 +7,11 @@ from contextlib import asynccontextmanager, contextmanager
 from aiokafka.errors import KafkaError
 
 from client.client import Client
-from service.app import NotReadyError
 from service.broker.cluster import TopicsError, cluster_facts
-from service.local.stack import running
+from service.cli.surroundings import bootstrap_servers, database_url, writing
 from service.settings import Settings
-from service.store.pool import Connection, open_pool
+from service.store.pool import Connection
 from service.store.reads import reading
-
-
-def database_url(chosen: Settings) -> str:
-    """Return the database's address; raises NotReadyError."""
-    local = running(chosen.data_dir)
-    url = chosen.database_url or (local.database_url if local else "")
-    if not url:
-        raise _missing("database", "TURNSTILE_DATABASE_URL")
-    return url
-
-
-def bootstrap_servers(chosen: Settings) -> str:
-    """Return the broker's address; raises NotReadyError."""
-    local = running(chosen.data_dir)
-    address = chosen.bootstrap_servers or (local.bootstrap_servers if local else "")
-    if not address:
-        raise _missing("broker", "TURNSTILE_BOOTSTRAP_SERVERS")
-    return address
 
 
 @asynccontextmanager
@@ -43,12 +24,8 @@ async def asking(chosen: Settings) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def changing(chosen: Settings) -> AsyncIterator[Connection]:
     """Give a connection for a small write."""
-    pool = await open_pool(database_url(chosen), size=1, statement_seconds_max=30)
-    try:
-        async with pool.acquire() as connection:
-            yield connection
-    finally:
-        await pool.close()
+    async with writing(database_url(chosen)) as connection:
+        yield connection
 
 
 @asynccontextmanager
@@ -79,7 +56,3 @@ async def topic_there(address: str, topic: str) -> int:
     if not facts.partitions:
         raise TopicsError(f"there is no topic {topic}: run `turnstile topics create`")
     return facts.partitions
-
-
-def _missing(what: str, variable: str) -> NotReadyError:
-    return NotReadyError(f"no {what}: start the embedded one with `turnstile dev`, or set {variable}")

@@ -15,9 +15,9 @@ from contracts.commands import COMMAND_MODELS, COMMANDS
 from service.cli.exits import Exit, UnreadableError
 from service.cli.main import app, run
 from service.cli.output import OUT, complain, say_json
-from service.cli.surroundings import settings
+from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.options import STDIN, AsJson, json_object, read_text
-from service.cli.verbs.reach import bootstrap_servers, broker_words, client_of, topic_there
+from service.cli.verbs.reach import broker_words, client_of, topic_there
 from service.cli.verbs.wording import reply_lines
 from service.settings import Settings
 

@@ -11,9 +11,9 @@ from service.broker.topics import Problem, check_topics, create_topics
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import OUT, complain, say_json
-from service.cli.surroundings import settings
+from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.options import AsJson, PartitionsOption
-from service.cli.verbs.reach import asking, bootstrap_servers, broker_words, changing
+from service.cli.verbs.reach import asking, broker_words, changing
 from service.settings import Settings
 from service.store.partitions import grow as take_in
 from service.store.partitions import states

@@ -6,9 +6,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.cli.exits import Exit
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, complain, say_json
-from service.cli.surroundings import settings
+from service.cli.surroundings import database_url, settings
 from service.cli.verbs.options import AsJson
-from service.cli.verbs.reach import database_url
 from service.store import schema
 from service.store.verify import Progress as Folded
 from service.store.verify import Verified
