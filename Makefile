@@ -29,6 +29,7 @@ test: check ## check, then the tests on a real broker and a real database (under
 	$(BIN)/pytest -q -m "stack and not slow"
 
 slow: install ## the long forms
+	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q tests/domain tests/handlers -m "not stack"
 	$(BIN)/pytest -q -m slow
 
 demo: install ## see real workflows run through a real broker and a real database

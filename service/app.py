@@ -22,6 +22,8 @@ from service.store.pool import Pool, open_pool
 from service.telemetry import Telemetry
 from service.worker import Worker
 
+STOP_SECONDS_MAX = 5.0
+
 log = structlog.get_logger()
 
 
@@ -70,10 +72,10 @@ async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Ser
                 log.info("service.started", http=address, delivery=settings.delivery, partitions=facts.partitions)
                 yield Service(address, worker, telemetry)
             finally:
-                emitting.cancel()
-                with suppress(asyncio.CancelledError):
-                    await emitting
+                ticks.stop()
                 await worker.stop()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
                 log.info("service.stopped")
     finally:
         await _close(pool)

@@ -41,21 +41,28 @@ class TickEmitter:
         self._period_seconds = period_seconds
         self._telemetry = telemetry
         self.leading = False
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `run` at its next pause; its clients close what they have opened, which a cancelled one may not."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Emit until cancelled; start over after a lost connection."""
-        while True:
+        """Emit until stopped; start over after a lost connection."""
+        while not self._stopping.is_set():
             try:
                 await self._lead()
             except (LeaderLostError, KafkaError, OSError, TimeoutError) as error:
                 log.warning("ticks.interrupted", reason=f"{type(error).__name__}: {error}")
             finally:
                 self.leading = False
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._pause(RETRY_SECONDS)
 
     async def _lead(self) -> None:
         async with Leader(self._database_url, "ticks") as leader:
-            await self._wait_to_lead(leader)
+            while not await leader.try_lead():
+                if await self._pause(RETRY_SECONDS):
+                    return
             log.info("ticks.leading", name=self._name)
             consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
             producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers)
@@ -63,21 +70,19 @@ class TickEmitter:
                 await consumer.start()
                 await producer.start()
                 self.leading = True
-                while True:
+                while not await self._pause(self._period_seconds):
                     await self._emit(leader, consumer, producer)
-                    await asyncio.sleep(self._period_seconds)
             finally:
                 for client in (producer, consumer):
                     with suppress(KafkaError, OSError, TimeoutError):
                         async with asyncio.timeout(RETRY_SECONDS):
                             await client.stop()
 
-    async def _wait_to_lead(self, leader: Leader) -> None:
-        """Ask for the lock now and again: whoever holds it says nothing when it goes."""
-        while True:
-            if await leader.try_lead():
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+    async def _pause(self, seconds: float) -> bool:
+        """Wait so long, or until stopped; say whether it was that."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def _emit(self, leader: Leader, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(10):

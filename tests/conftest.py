@@ -8,12 +8,18 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from service.app import Endpoints
 from service.cli.surroundings import prepare
 from service.local.stack import LocalStack, erase
 from service.settings import Settings
 from service.store.pool import fresh_database
+
+# A run finds the same cases as the last one; the long form looks at many more.
+hypothesis_settings.register_profile("default", derandomize=True, deadline=None, database=None)
+hypothesis_settings.register_profile("slow", derandomize=True, deadline=None, database=None, max_examples=3_000)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from handlers.ports import JournalRow
 from handlers.written import accepted_rows, answer_invalid, dead_letter_row, refused_row, repeated_row
 from service.broker.records import OutRecord, own_records
 
-NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+NOW = "2026-11-21T09:30:00.000000Z"
 TOPICS = Topics()
 DOCUMENT = document(TOPICS)
 DEFINITION = {
@@ -60,7 +59,11 @@ def _answers(received: Readable) -> list[JournalRow]:
     definition = compile_document(DEFINITION)
     assert isinstance(definition, Definition)
     decision = decide(
-        received.command, None, definition, facts=Facts(), circumstances=Circumstances(NOW, UUID(int=1), "c-1")
+        received.command,
+        None,
+        definition,
+        facts=Facts(),
+        circumstances=Circumstances(NOW, UUID(int=1), received.command_id, "c-1"),
     )
     assert isinstance(decision, Accepted)
     accepted = accepted_rows(received, decision, NOW, "shop")

@@ -1,4 +1,4 @@
-"""The README's blocks, run in order as a stranger would: start, define, apply, post, see the event, the denial and why."""
+"""The README's blocks, run in order as a stranger would: start, define, post, see the event, the denial and why."""
 
 import os
 import re
@@ -68,19 +68,14 @@ def stranger(tmp_path: Path) -> Iterator[Stranger]:
 @pytest.mark.timeout(400)
 def test_the_readme_does_what_it_says(stranger: Stranger) -> None:
     """Every block runs, the events are there, and the denial names its clause and the values it saw."""
-    printed: dict[str, str] = {}
     for language, note, text in BLOCK.findall((ROOT / "README.md").read_text("utf-8")):
-        note = note.strip()
-        if note.startswith("file="):
-            (stranger.folder / note.removeprefix("file=")).write_text(text, "utf-8")
-        elif note == "background":
+        if note.startswith(" file="):
+            (stranger.folder / note.removeprefix(" file=")).write_text(text, "utf-8")
+        elif note == " background":
             stranger.leave_running(text)
             wait_until_ready(stranger)
         elif language == "sh" and note == "" and not text.startswith("make"):
-            for line in text.splitlines():
-                printed[line] = ""
-            last = text.splitlines()[-1]
-            printed[last] = stranger.type(text)
+            stranger.type(text)
             if "post.py" in text:
                 wait_until_decided(stranger)
     history = stranger.type(".venv/bin/turnstile history sample-1 --json")
