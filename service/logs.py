@@ -31,3 +31,7 @@ def configure(settings: Settings) -> None:
         level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # A new broker makes its coordinator while the first members ask; aiokafka asks again.
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
+        lambda record: "GroupCoordinatorNotAvailableError" not in record.getMessage()
+    )

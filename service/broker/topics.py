@@ -123,6 +123,7 @@ async def create_topics(
         problems = await _judge_all(client, kept)
         fixed = tuple(problem for problem in problems if problem.fixable) if fix else ()
         await _alter(client, fixed)
+        await _wait_until_mended(client, kept, fixed)
     return Report(
         created=tuple(plan.name for plan in planned if plan.name in created),
         kept=tuple(plan.name for plan in kept),
@@ -148,7 +149,7 @@ def _judge(plan: TopicPlan, replicas: Sequence[int], config: Mapping[str, str]) 
     """Hold one topic, given as each partition's replica count and the settings in force, against its plan."""
     if len(replicas) != plan.partitions:
         remedy = (
-            "add partitions to it, or use the count that all topics have"
+            "run turnstile topics grow with that count, or use the count that all topics have"
             if len(replicas) < plan.partitions
             else "partitions cannot be taken away: use its count, or another prefix"
         )
@@ -229,6 +230,16 @@ async def _alter(client: AIOKafkaAdminClient, problems: Sequence[Problem]) -> No
         config |= {each.setting: each.expected.removeprefix("at least ") for each in problems if each.topic == topic}
         resources.append(ConfigResource(ConfigResourceType.TOPIC, topic, config))
     _accepted(await client.alter_configs(resources) if resources else [], "change the settings of")
+
+
+async def _wait_until_mended(
+    client: AIOKafkaAdminClient, planned: Sequence[TopicPlan], fixed: Sequence[Problem]
+) -> None:
+    """Wait until the broker shows what was set: it learns of it a moment after its controller."""
+    while True:
+        if not (fixed and set(fixed) & set(await _judge_all(client, planned))):
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _accepted(responses: Iterable[Response], asked: str) -> list[JsonObject]:

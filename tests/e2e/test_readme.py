@@ -79,7 +79,7 @@ def test_the_readme_does_what_it_says(stranger: Stranger) -> None:
             if "post.py" in text:
                 wait_until_decided(stranger)
     history = stranger.type(".venv/bin/turnstile history sample-1 --json")
-    why = stranger.type(".venv/bin/turnstile why sample-1")
+    why = stranger.type(".venv/bin/turnstile why sample-1 --all")
     assert ["received", "in_analysis", "released"] == re.findall(r'"to_state":"(\w+)"', history)
     assert "command.context.signed_by != command.requested_by" in why
     assert "ann" in why
