@@ -4,6 +4,7 @@ One extension: integers between 2^53 and 2^63 are written in full, since command
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 # plane. A match inside a string costs time, never correctness.
 _EXPONENT = re.compile(rb"e[-+]?\d+[,}\]]")
 _BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
-_NESTED = frozenset({dict, list, tuple, float})
+_CONTAINERS = frozenset({dict, list, tuple})
 _EXPONENT_BELOW = -7
 _EXPONENT_ABOVE = 21
 
@@ -22,18 +23,23 @@ def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     quick = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     if not isinstance(value, dict):
         return _slow(orjson.loads(quick)).encode()
-    ascii_only = quick.isascii()
-    if ascii_only and _NESTED.isdisjoint(map(type, value.values())):
-        return quick
-    if (
-        b".0," in quick
-        or b".0}" in quick
-        or b".0]" in quick
-        or _EXPONENT.search(quick) is not None
-        or not (ascii_only or _BEYOND_BASIC_PLANE.search(quick) is None)
+    if not quick.isascii() and _BEYOND_BASIC_PLANE.search(quick) is not None:
+        return _slow(orjson.loads(quick)).encode()
+    if _has_float(value.values()) and (
+        b".0," in quick or b".0}" in quick or b".0]" in quick or _EXPONENT.search(quick) is not None
     ):
         return _slow(orjson.loads(quick)).encode()
     return quick
+
+
+def _has_float(items: Iterable[Any]) -> bool:
+    for item in items:
+        kind = type(item)
+        if kind is float:
+            return True
+        if item and kind in _CONTAINERS and _has_float(item.values() if kind is dict else item):
+            return True
+    return False
 
 
 def _slow(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -42,8 +42,7 @@ class Facts:
     room: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A change: its events in order, the workflow after them, and by how much it changed the number of open ones."""
 
     events: tuple[dict[str, Any], ...]
@@ -67,7 +66,7 @@ def decide(
 
     `definition` is the workflow's own version, or for a creation the one it names; None if unknown.
     """
-    if isinstance(command, CreateWorkflow):
+    if command.command_type == "create_workflow":
         return _create(command, workflow, definition, facts=facts, circumstances=circumstances)
     if workflow is None or command.tenant != workflow.tenant:
         return refusal(Code.NOT_FOUND, _not_found(command))
@@ -76,7 +75,7 @@ def decide(
             Code.UNKNOWN_DEFINITION,
             f"{workflow.definition} version {workflow.definition_version} is not in the store; apply it first",
         )
-    if isinstance(command, UpdateMetadata):
+    if command.command_type == "update_metadata":
         return _stale(command, workflow, definition) or _updated(command, workflow, definition, circumstances)
     transition = _resolve(command, workflow, definition)
     if isinstance(transition, Refusal):
@@ -160,12 +159,12 @@ def _resolve(
 ) -> Transition | Refusal:
     """Find the transition a command means, or refuse it."""
     state = workflow.state
-    name = RECOVER if isinstance(command, RecoverWorkflow) else command.transition
+    name = RECOVER if command.command_type == "recover_workflow" else command.transition
     if name is not None:
         found = definition.by_name.get((state, name))
         wanted = f"transition {name}"
     else:
-        target = command.target_state if isinstance(command, RequestTransition) else None
+        target = command.target_state if command.command_type == "request_transition" else None
         reaching = definition.by_target.get((state, target or ""), ())
         if len(reaching) > 1:
             names = ", ".join(transition.name for transition in reaching)
@@ -233,7 +232,7 @@ def _moved(
 ) -> Accepted:
     closes = transition.target in definition.terminal
     details: dict[str, Any] = {"terminal": True} if closes else {}
-    if isinstance(command, RequestTransition):
+    if command.command_type == "request_transition":
         if command.output is not None:
             details["output"] = command.output
         if command.error is not None:

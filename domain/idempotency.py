@@ -16,7 +16,7 @@ from domain.canonical import canonical
 from domain.instants import written
 from domain.rejections import Refusal, refusal
 
-NOT_CONTENT = ("submitted_at", "token")
+NOT_CONTENT = frozenset({"submitted_at", "token"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Repeated:
 
 def content_digest(body: Mapping[str, Any]) -> bytes:
     """Return the first 16 bytes of the SHA-256 of what a command says."""
-    content = {key: value for key, value in body.items() if key not in NOT_CONTENT}
+    content = body if NOT_CONTENT.isdisjoint(body) else {key: body[key] for key in body if key not in NOT_CONTENT}
     return sha256(canonical(content)).digest()[:16]
 
 

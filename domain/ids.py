@@ -1,7 +1,12 @@
 """Deterministic ids: the same change has the same event id wherever and however often it is made."""
 
+from functools import lru_cache
 from hashlib import sha1
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _VERSION_5 = "5"
 _VARIANT = "89ab"
@@ -9,7 +14,13 @@ _VARIANT = "89ab"
 
 def event_id(incarnation: UUID, workflow_id: str, sequence: int) -> str:
     """Return uuid5(incarnation, "workflow_id:sequence") as text; the standard library's takes three times as long."""
-    name = f"{workflow_id}:{sequence}".encode()
-    digest = sha1(incarnation.bytes + name, usedforsecurity=False).hexdigest()
+    hashed = _begun(incarnation).copy()
+    hashed.update(f"{workflow_id}:{sequence}".encode())
+    digest = hashed.hexdigest()
     variant = _VARIANT[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-{_VERSION_5}{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+
+
+@lru_cache(maxsize=1024)
+def _begun(incarnation: UUID) -> "_Hash":
+    return sha1(incarnation.bytes, usedforsecurity=False)

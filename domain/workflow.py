@@ -52,7 +52,7 @@ def dump(workflow: Workflow) -> bytes:
         {
             field: value
             for field, value, default in zip(_FIELDS, workflow, _DEFAULTS, strict=True)
-            if default is _REQUIRED or value != default
+            if value is not default  # each default is None or 0, of which there is one
         }
     )
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from contracts.commands import CreateWorkflow
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
 from domain.decide import Accepted, Circumstances, Facts, decide
@@ -156,6 +155,7 @@ class Judgement:
         self._loaded = loaded
         self._taken = {workflow_id: place.root_id for workflow_id, place in loaded.places.items()} | dict(facts.taken)
         self._room = dict(facts.room)
+        self._facts = Facts(self._taken, self._room)
         self._now = max(loaded.now, owned.tick_time) if owned.tick_time is not None else loaded.now
         self._now_written = written(self._now)
         self._workflows = dict(loaded.workflows)
@@ -190,7 +190,7 @@ class Judgement:
         if part != self._owned.part:
             self._forward(received, part, root_id)
             return
-        if workflow is not None and workflow.root_id != root_id and not isinstance(command, CreateWorkflow):
+        if workflow is not None and workflow.root_id != root_id and command.command_type != "create_workflow":
             workflow = None
         key = (root_id, received.command_id)
         answer = known(
@@ -221,7 +221,7 @@ class Judgement:
     async def _decide(
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
     ) -> Accepted | Refusal:
-        facts = Facts(self._taken, self._room)
+        facts = self._facts
         circumstances = Circumstances(
             self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
         )
@@ -237,7 +237,7 @@ class Judgement:
 
     async def _definition(self, received: Readable, workflow: Workflow | None) -> Definition | None:
         command = received.command
-        if isinstance(command, CreateWorkflow):
+        if command.command_type == "create_workflow":
             version = command.definition_version or self._loaded.latest.get(command.definition)
             return None if version is None else await self._handler.store.definition(command.definition, version)
         if workflow is None:
@@ -325,7 +325,7 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
             if command.root_id is not None:
                 workflows[command.root_id] = None
             commands[received.command_id] = None
-            if isinstance(command, CreateWorkflow):
+            if command.command_type == "create_workflow":
                 definitions[command.definition] = None
     return Wanted(list(workflows), list(commands), list(definitions))
 

@@ -2,9 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
 
 import orjson
@@ -37,8 +36,7 @@ _WANTED_HEADERS = frozenset({HEADER_CORRELATION_ID, HEADER_TRACEPARENT, HEADER_H
 _TYPES = ", ".join(sorted(str(model.model_fields["command_type"].annotation.__args__[0]) for model in COMMAND_MODELS))  # type: ignore[union-attr]
 
 
-@dataclass(frozen=True, slots=True)
-class Readable:
+class Readable(NamedTuple):
     """A command to decide."""
 
     record: Record
@@ -51,8 +49,7 @@ class Readable:
     hops: int
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(NamedTuple):
     """Not a command, but its ids can be read: it is answered with INVALID_COMMAND."""
 
     record: Record
@@ -64,8 +61,7 @@ class Invalid:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """Nothing to answer: it goes to the dead letters."""
 
     record: Record

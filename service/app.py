@@ -1,7 +1,6 @@
 """The process: starts the store, the worker, the ticks and the HTTP page in order, and stops them in reverse."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from service import memory
 from service.broker.cluster import cluster_facts
 from service.http import build, serving
 from service.ownership import Phase
@@ -83,7 +83,7 @@ async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Ser
 
 async def serve(settings: Settings, endpoints: Endpoints) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises the fault that must stop the process."""
-    spare_the_collector()
+    memory.settle()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,13 +96,6 @@ async def serve(settings: Settings, endpoints: Endpoints) -> None:
             task.cancel()
         if failed in done:
             await failed
-
-
-def spare_the_collector() -> None:
-    """Let the cycle collector look less often: turns make many objects and hardly a cycle."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str, Any]:

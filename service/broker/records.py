@@ -49,12 +49,20 @@ def own_records(topics: Topics, part: int, rows: Iterable[tuple[int, JournalRow]
     records = []
     for _, row in rows:
         key = None if row.key is None else row.key.encode()
+        tail: list[tuple[str, bytes]] | None = None
         if row.kind == "event" and row.event is not None:
-            records.append(OutRecord(events, key, row.event, _event_headers(row, row.event)))
+            event = orjson.loads(row.event)
+            tail = _tail(event, event["timestamp"], event["causation_id"], row.traceparent)
+            head = [(HEADER_ID, event["event_id"].encode()), (HEADER_TYPE, row.type.encode())]
+            records.append(OutRecord(events, key, row.event, head + tail))
         elif row.kind == "dead_letter" and row.event is not None:
             records.append(_dead_letter(dead_letters, part, row, row.event))
         if row.reply is not None:
-            records.append(OutRecord(replies, key, row.reply, _reply_headers(row, row.reply, part)))
+            if tail is None:
+                reply = orjson.loads(row.reply)
+                tail = _tail(reply, reply["decided_at"], reply["command_id"], row.traceparent)
+            head = [(HEADER_ID, b"%d/%d" % (part, row.record_offset)), _REPLY_TYPE]
+            records.append(OutRecord(replies, key, row.reply, head + tail))
     return records
 
 
@@ -65,36 +73,17 @@ def forwarded_records(topics: Topics, rows: Iterable[tuple[int, JournalRow]]) ->
     ]
 
 
-def _event_headers(row: JournalRow, body: bytes) -> list[tuple[str, bytes]]:
-    event = orjson.loads(body)
+def _tail(body: dict[str, Any], time: str, cause: str, traceparent: str | None) -> list[tuple[str, bytes]]:
+    """Return the headers that an event and its command's reply have in common: they are of one moment and one cause."""
     headers = [
-        (HEADER_ID, event["event_id"].encode()),
-        (HEADER_TYPE, row.type.encode()),
-        (HEADER_SUBJECT, event["workflow_id"].encode()),
-        (HEADER_TIME, event["timestamp"].encode()),
-        (HEADER_CORRELATION_ID, event["correlation_id"].encode()),
-        (HEADER_CAUSATION_ID, event["causation_id"].encode()),
+        (HEADER_SUBJECT, body["workflow_id"].encode()),
+        (HEADER_TIME, time.encode()),
+        (HEADER_CORRELATION_ID, body["correlation_id"].encode()),
+        (HEADER_CAUSATION_ID, cause.encode()),
         *_FIXED,
     ]
-    if row.traceparent is not None:
-        headers.append((HEADER_TRACEPARENT, row.traceparent.encode()))
-    return headers
-
-
-def _reply_headers(row: JournalRow, body: bytes, part: int) -> list[tuple[str, bytes]]:
-    reply = orjson.loads(body)
-    command_id = reply["command_id"].encode()
-    headers = [
-        (HEADER_ID, b"%d/%d" % (part, row.record_offset)),
-        _REPLY_TYPE,
-        (HEADER_SUBJECT, reply["workflow_id"].encode()),
-        (HEADER_TIME, reply["decided_at"].encode()),
-        (HEADER_CORRELATION_ID, reply["correlation_id"].encode()),
-        (HEADER_CAUSATION_ID, command_id),
-        *_FIXED,
-    ]
-    if row.traceparent is not None:
-        headers.append((HEADER_TRACEPARENT, row.traceparent.encode()))
+    if traceparent is not None:
+        headers.append((HEADER_TRACEPARENT, traceparent.encode()))
     return headers
 
 
