@@ -51,10 +51,10 @@ def known(
 ) -> Repeated | Refusal | None:
     """Return the stored reply, a refusal, or None for a command to decide.
 
-    Age counts from `submitted_at`, else from the broker's time, so what was forgotten cannot run again
-    by being read again.
+    Age counts from `submitted_at`, at the latest from the broker's time, so what was forgotten cannot run again
+    by being read again, whatever its sender's clock said.
     """
-    submitted_at = command.submitted_at or broker_time
+    submitted_at = broker_time if command.submitted_at is None else min(command.submitted_at, broker_time)
     if submitted_at < now - window:
         return refusal(
             Code.EXPIRED,

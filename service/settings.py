@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.topics import Topics
-from handlers.commands import Limits
+from handlers.judgement import Limits
 
 Delivery = Literal["exactly-once", "at-least-once"]
 
@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     turn_records_max: int = Field(500, ge=1, le=5000, description="commands decided in one database transaction")
     command_bytes_max: int = Field(256 * 1024, ge=1024, le=512 * 1024, description="largest command, in bytes")
     idempotency_days: float = Field(
-        14, gt=0, description="how long a command id is remembered; at least the topic's retention"
+        14, gt=0, le=3650, description="how long a command id is remembered; at least the topic's retention"
     )
     transactions_per_second: float = Field(400, gt=0, description="Kafka transactions a worker may spend")
     database_connections: int = Field(8, ge=2, le=200, description="connections of one worker")

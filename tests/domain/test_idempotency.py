@@ -56,7 +56,8 @@ def test_what_is_known(remembered: Remembered | None, fields: dict[str, datetime
 
 
 def test_the_brokers_time_stands_in_for_the_producers() -> None:
-    """Age counts from `submitted_at` where there is one, else from when the broker took the record."""
+    """Age counts from `submitted_at`, and at the latest from when the broker took the record."""
+    assert Code.EXPIRED == code(answer(submitted_at=NOW + WINDOW, broker_time=LONG_AGO))
     assert Code.EXPIRED == code(answer(broker_time=LONG_AGO))
     assert None is code(answer(broker_time=NOW - WINDOW))
 

@@ -8,7 +8,8 @@ import orjson
 
 from domain.evolve import fold
 from domain.workflow import Workflow, parse
-from handlers.commands import CommandsHandler, Limits, Taken, Wakeup
+from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.judgement import Limits
 from handlers.ports import Guards, JournalRow, Ownership
 from tests.fakes.ports import CommandRecord, ScriptedGuards
 from tests.fakes.store import MemoryStore

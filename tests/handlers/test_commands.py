@@ -12,9 +12,10 @@ import pytest
 
 from domain.decide import Facts
 from domain.instants import written
-from handlers.commands import Limits, Wakeup
+from handlers.commands import Wakeup
 from handlers.decode import Unreadable
 from handlers.faults import Poison, Transient
+from handlers.judgement import Limits
 from handlers.placement import partition_of
 from handlers.ports import JournalRow, Ownership, Place, Turn
 from handlers.ticks import read_tick
@@ -408,10 +409,15 @@ class Squeamish(MemoryStore):
 
     words: tuple[bytes, ...] = (b"yuck",)
     refused: list[int] = field(default_factory=list)
+    anywhere: bool = False
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Refuse a turn whose events or workflows hold such a word."""
-        events = [row.event or b"" for row in turn.rows if row.kind == "event"]
+        events = [
+            b"".join((row.event or b"", (row.workflow_id or "").encode() if self.anywhere else b""))
+            for row in turn.rows
+            if row.kind == "event" or (self.anywhere and row.kind == "reply")
+        ]
         if any(word in event for event in events for word in self.words):
             self.refused.append(len(turn.rows))
             raise Poison("22P05: unsupported")
@@ -446,6 +452,25 @@ async def test_a_poison_record_binds_no_id() -> None:
         *await turns.outcomes(sent(create("w", metadata={"x": "yuck"}))),
         *await turns.outcomes(sent(create("w", metadata={"x": "fine"}))),
     ]
+
+
+async def test_a_record_whose_answer_cannot_be_held_becomes_a_dead_letter() -> None:
+    """The last resort is the base64 of its bytes; the partition goes on."""
+    store = Squeamish()
+    turns = Turns(store)
+    store.add(compiled(door()))
+    store.anywhere = True
+    rows = await turns.take(sent(create("yuck")), sent(create("w")))
+    assert ["dead_letter", "event"] == [row.kind for row in rows]
+    assert 2 == store.rows[0].next_offset
+
+
+async def test_metadata_does_not_grow_without_end(turns: Turns) -> None:
+    """Patches that are small each would make a workflow that no row should hold."""
+    turns.limits = Limits(message_bytes_max=2000)
+    patches = [sent(body_of("update_metadata", "w", f"p{n}", metadata={f"k{n}": "y" * 500})) for n in range(4)]
+    found = await turns.replies(sent(create("w")), *patches)
+    assert [*["accepted"] * 4, "INVALID_COMMAND"] == [outcome(reply) for reply in found]
 
 
 async def test_a_command_whose_event_is_too_large_is_refused(turns: Turns) -> None:
