@@ -11,7 +11,7 @@ from service.bench.place import Place
 from service.bench.scale import BenchError
 from service.local.process import Command, Watched
 
-SERVE = [sys.executable, "-c", "from service.cli.main import main; main()", "serve"]
+SERVE = [sys.executable, "-m", "service", "serve"]
 PREFIX = "TURNSTILE_"
 LOG_LINES = 15
 

@@ -17,7 +17,6 @@ POLL_SECONDS = 0.1
 DRAIN_SECONDS_MAX = 8.0
 LOG_LINES_SHOWN = 12
 PAGES = range(9464, 9564)
-_SERVE = "from service.cli.main import main; main()"
 
 
 class WorkerProcess:
@@ -52,7 +51,7 @@ class WorkerProcess:
         self._watched = Watched(
             Command(
                 name="worker",
-                argv=[sys.executable, "-c", _SERVE, "serve"],
+                argv=[sys.executable, "-m", "service", "serve"],
                 log=self.log,
                 cwd=Path.cwd(),
                 env=os.environ | {f"TURNSTILE_{name}": value for name, value in given.items()},

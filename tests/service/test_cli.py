@@ -305,6 +305,6 @@ def test_the_docs_list_every_setting() -> None:
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     """`turnstile --help | true` says nothing."""
-    line = f"{sys.executable} -c 'from service.cli.main import main; main()' --help | true"
+    line = f"{sys.executable} -m service --help | true"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=60)
     assert "" == done.stderr

@@ -1,0 +1,5 @@
+"""`python -m service` is the turnstile command, for whoever starts it without knowing where it is installed."""
+
+from service.cli.main import main
+
+main()
