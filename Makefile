@@ -17,6 +17,7 @@ install: .venv/installed ## create the virtual environment and the turnstile com
 
 lock: ## resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --group image -c requirements.lock pyproject.toml -o deploy/requirements.lock
 
 format: install ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
