@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 import structlog
 
 from service import memory
+from service.adapters import Adapters, adapters
 from service.broker.cluster import cluster_facts
 from service.http import build, serving
 from service.ownership import Phase
-from service.predicates.cel import CelEngine
 from service.scheduler import TickEmitter
 from service.settings import Settings
 from service.store import schema
@@ -48,8 +48,11 @@ class Service:
     telemetry: Telemetry
 
 
+Choose = Callable[[Settings, str, Pool], Adapters]
+
+
 @asynccontextmanager
-async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Service]:
+async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = adapters) -> AsyncIterator[Service]:
     """Run a worker, a tick emitter and the HTTP page; raises what keeps them from starting."""
     await schema.check(endpoints.database_url)
     facts = await cluster_facts(endpoints.bootstrap_servers, settings.topics.commands)
@@ -61,7 +64,10 @@ async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Ser
             await ensure(connection, cluster_id=facts.cluster_id, n_parts=facts.partitions)
         telemetry = Telemetry()
         worker = Worker(
-            settings, bootstrap_servers=endpoints.bootstrap_servers, pool=pool, guards=CelEngine(), telemetry=telemetry
+            settings,
+            bootstrap_servers=endpoints.bootstrap_servers,
+            adapters=choose(settings, endpoints.bootstrap_servers, pool),
+            telemetry=telemetry,
         )
         ticks = _emitter(settings, endpoints, telemetry)
         app = build(telemetry, lambda: _readiness(worker, ticks, pool))
@@ -81,14 +87,14 @@ async def running(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Ser
         await _close(pool)
 
 
-async def serve(settings: Settings, endpoints: Endpoints) -> None:
+async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = adapters) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises the fault that must stop the process."""
     memory.settle()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with running(settings, endpoints) as service:
+    async with running(settings, endpoints, choose=choose) as service:
         failed = asyncio.create_task(service.worker.failed())
         stopped = asyncio.create_task(stopping.wait())
         done, pending = await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -13,21 +10,18 @@ from faststream.kafka import KafkaBroker
 
 from handlers.batch import sort
 from handlers.commands import CommandsHandler
-from handlers.ports import Guards, Ownership, Publisher, Record
-from handlers.routes import SESSION_MS, subscribe
+from handlers.ports import Ownership, Record
+from handlers.routes import subscribe
+from service.adapters import Adapters
 from service.broker import lenient
 from service.broker.log import ConsumerLog, Rebalances
-from service.broker.publishers import Elsewhere, IdempotentPublisher, TransactionalPublisher
 from service.ownership import PartitionOwner, Phase
 from service.relay import Relay
 from service.settings import Settings
-from service.store.adapter import PostgresStore
-from service.store.pool import Pool
 from service.telemetry import Telemetry
 from service.tokens import TokenBucket
 
 DRAIN_SECONDS_MAX = 5.0
-CLAIM_DAMPER = timedelta(milliseconds=2 * SESSION_MS)
 
 log = structlog.get_logger()
 
@@ -35,18 +29,14 @@ log = structlog.get_logger()
 class Worker:
     """Takes turns of the partitions that the consumer group assigns to it."""
 
-    def __init__(
-        self, settings: Settings, *, bootstrap_servers: str, pool: Pool, guards: Guards, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, settings: Settings, *, bootstrap_servers: str, adapters: Adapters, telemetry: Telemetry) -> None:
         self._settings = settings
-        self._bootstrap_servers = bootstrap_servers
+        self._adapters = adapters
         self._telemetry = telemetry
         self._topics = settings.topics
-        self._store = PostgresStore(pool, owner=f"{socket.gethostname()}:{os.getpid()}", damper=CLAIM_DAMPER)
-        self._handler = CommandsHandler(self._store, guards, settings.limits)
+        self._handler = CommandsHandler(adapters.store, adapters.guards, settings.limits)
         self._tokens = TokenBucket(settings.transactions_per_second, burst=settings.transactions_per_second / 10)
         lenient.install()
-        self._elsewhere = Elsewhere(bootstrap_servers)
         self._log = ConsumerLog(self._topics)
         self._broker = KafkaBroker(
             bootstrap_servers, consumer_only=True, allow_auto_create_topics=False, logger=_quiet(), apply_types=False
@@ -76,7 +66,7 @@ class Worker:
         self._stopping = True
         await self._revoked(list(self._owners))
         await self._broker.stop()
-        await self._elsewhere.close()
+        await self._adapters.elsewhere.close()
 
     def phases(self) -> dict[int, tuple[Phase, str | None]]:
         """Return where each assigned partition is, and why it is halted."""
@@ -98,7 +88,7 @@ class Worker:
             owner = PartitionOwner(
                 part,
                 log_of_commands=self._log,
-                claims=self._store,
+                claims=self._adapters.store,
                 handler=self._handler,
                 relays=self._relay,
                 telemetry=self._telemetry,
@@ -135,23 +125,10 @@ class Worker:
     def _relay(self, owned: Ownership) -> Relay:
         return Relay(
             owned,
-            outbox=self._store,
-            publishers=self._publisher,
+            outbox=self._adapters.store,
+            publishers=self._adapters.publisher,
             tokens=self._tokens,
             telemetry=self._telemetry,
-        )
-
-    def _publisher(self, part: int) -> Publisher:
-        if self._settings.delivery == "exactly-once":
-            return TransactionalPublisher(
-                part,
-                bootstrap_servers=self._bootstrap_servers,
-                topics=self._topics,
-                group_id=self._settings.group_id,
-                elsewhere=self._elsewhere,
-            )
-        return IdempotentPublisher(
-            part, bootstrap_servers=self._bootstrap_servers, topics=self._topics, elsewhere=self._elsewhere
         )
 
 
