@@ -1,4 +1,8 @@
-"""Brings the schema to the version this build knows, and refuses to work on one it does not."""
+"""Brings the schema to the version this build knows, and refuses to work on one that is not meant for it.
+
+A later schema says which builds may still work on it (`schema_floor`): so two releases run side by side while
+one replaces the other.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +28,18 @@ class SchemaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """The version found, None for an empty database, and the one this build knows."""
+    """The version found, None for an empty database; the one this build knows; the oldest that may still work on it."""
 
     found: str | None
     known: str
+    floor: str | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Say whether this build may work on it: it is its own, or a later one that still takes this build."""
+        if self.found is None or self.floor is None:
+            return False
+        return self.found == self.known or self.floor <= self.known < self.found
 
 
 async def migrate(database_url: str) -> SchemaState:
@@ -45,7 +57,7 @@ async def check(database_url: str) -> None:
     found = await state(database_url)
     if found.found is None:
         raise SchemaError("the database has no schema yet: run `turnstile db migrate`")
-    if found.found != found.known:
+    if not found.fits:
         raise SchemaError(
             f"the database's schema is {found.found}, this build knows {found.known}: "
             "run `turnstile db migrate`, or start the release that belongs to it"
@@ -67,9 +79,11 @@ def _upgrade(connection: Connection) -> SchemaState:
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     connection.execute(text(f"create schema if not exists {SCHEMA}"))
     connection.execute(text(f"set local search_path to {SCHEMA}"))
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    state = _state(connection)
+    if state.found is None or state.found < state.known:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     return _state(connection)
 
 
@@ -78,7 +92,11 @@ def _state(connection: Connection) -> SchemaState:
         connection, opts={"version_table": "schema_version", "version_table_schema": SCHEMA}
     )
     known = ScriptDirectory.from_config(_config()).get_current_head()
-    return SchemaState(context.get_current_revision(), known or "")
+    found = context.get_current_revision()
+    floor = None
+    if found is not None:
+        floor = connection.scalar(text(f"select version from {SCHEMA}.schema_floor"))  # noqa: S608 - a name of ours
+    return SchemaState(found, known or "", floor)
 
 
 def _config() -> Config:

@@ -39,6 +39,6 @@ def check(*, as_json: AsJson = False) -> None:
 
 def _show(state: SchemaState, *, as_json: bool) -> None:
     if as_json:
-        say_json({"found": state.found, "known": state.known})
+        say_json({"found": state.found, "known": state.known, "floor": state.floor})
     else:
         OUT.print(f"schema {state.found}, as this build knows it", markup=False)

@@ -1,6 +1,10 @@
 -- The first schema: partitions, the id registry, workflows, the journal, definitions and counters.
 -- Every row but those of the registry, the counters and the definitions carries its part first in its keys.
 
+-- The oldest schema version whose builds may work on this schema; a step that breaks them raises it.
+create table schema_floor (version text not null);
+insert into schema_floor values ('0001');
+
 -- One row per commands partition: its owner, and how far it got. Every write of an owner moves `turn`.
 create table partition (
     part             int primary key,

@@ -1,0 +1,62 @@
+"""Which schema a build works on: its own, or a later one that still takes it."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from service.app import Endpoints
+from service.store import schema
+from service.store.pool import SCHEMA, fresh_database
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+async def database(servers: Endpoints) -> AsyncIterator[str]:
+    """Give an empty database."""
+    async with fresh_database(servers.database_url, f"schema-{uuid4().hex[:12]}") as url:
+        yield url
+
+
+async def test_an_empty_database_is_refused_until_it_is_migrated(database: str) -> None:
+    """A worker says what to run; after that it starts, and migrating again changes nothing."""
+    with pytest.raises(schema.SchemaError, match="turnstile db migrate"):
+        await schema.check(database)
+    migrated = await schema.migrate(database)
+    await schema.check(database)
+    assert migrated == await schema.migrate(database)
+
+
+async def test_a_later_schema_that_still_takes_this_build_is_worked_on(database: str) -> None:
+    """While a new release replaces this one, its workers may start anew; migrating does not take the schema back."""
+    known = (await schema.migrate(database)).known
+    await _becomes(database, "9000", floor=known)
+    await schema.check(database)
+    assert "9000" == (await schema.migrate(database)).found
+
+
+async def test_a_later_schema_that_this_build_would_break_is_refused(database: str) -> None:
+    """A build that is older than the floor does not start."""
+    await schema.migrate(database)
+    await _becomes(database, "9000", floor="8999")
+    with pytest.raises(schema.SchemaError, match="9000"):
+        await schema.check(database)
+
+
+async def test_an_older_schema_is_refused(database: str) -> None:
+    """A build never works on a schema from before its own."""
+    await schema.migrate(database)
+    await _becomes(database, "0000", floor="0000")
+    with pytest.raises(schema.SchemaError, match="0000"):
+        await schema.check(database)
+
+
+async def _becomes(database: str, version: str, *, floor: str) -> None:
+    connection = await asyncpg.connect(database, server_settings={"search_path": SCHEMA})
+    try:
+        await connection.execute("update schema_version set version_num = $1", version)
+        await connection.execute("update schema_floor set version = $1", floor)
+    finally:
+        await connection.close()
