@@ -24,10 +24,18 @@ class Scale:
     hot: int = 20_000
     rate: int = 300
     seconds: float = 20.0
-    warm_seconds: float = 10.0
+    warm_seconds: float = 15.0
+    warm_windows_max: int = 12
     memory_at: tuple[int, int] = (200_000, 1_000_000)
 
 
 QUICK = Scale(
-    workflows=4_000, transitions=20_000, rounds=1, hot=5_000, seconds=5.0, warm_seconds=2.0, memory_at=(40_000, 80_000)
+    workflows=4_000,
+    transitions=20_000,
+    rounds=1,
+    hot=5_000,
+    seconds=5.0,
+    warm_seconds=2.0,
+    warm_windows_max=1,
+    memory_at=(40_000, 80_000),
 )
