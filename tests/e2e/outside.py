@@ -226,12 +226,15 @@ def environment(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
     return outer | {f"TURNSTILE_{name.upper()}": str(setting) for name, setting in given.items()}
 
 
-async def turnstile(settings: Settings, endpoints: Endpoints, *words: str) -> tuple[int, bytes]:
-    """Run the command line to its end; returns its exit code and what it printed for machines."""
+async def turnstile(
+    settings: Settings, endpoints: Endpoints, *words: str, source: Path | None = None
+) -> tuple[int, bytes]:
+    """Run the command line to its end, of another release's `source` if given; returns exit code and output."""
     process = await asyncio.create_subprocess_exec(
-        TURNSTILE,
+        *program(source),
         *words,
         env=environment(settings, endpoints),
+        cwd=source,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -240,10 +243,16 @@ async def turnstile(settings: Settings, endpoints: Endpoints, *words: str) -> tu
     return await process.wait(), printed
 
 
+def program(source: Path | None) -> list[str]:
+    """Return the command of this release, or of the release whose source is there: it is run from its folder."""
+    return [str(TURNSTILE)] if source is None else [sys.executable, "-m", "service"]
+
+
 class WorkerProcess:
     """A worker that can be killed: `turnstile serve` in a process of its own."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, log: Path) -> None:
+    def __init__(self, settings: Settings, endpoints: Endpoints, log: Path, source: Path | None = None) -> None:
+        self._source = source
         self._settings = settings
         self._endpoints = endpoints
         self._log = log
@@ -253,9 +262,10 @@ class WorkerProcess:
         """Start it; it joins the group in its own time."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                TURNSTILE,
+                *program(self._source),
                 "serve",
                 env=environment(self._settings, self._endpoints),
+                cwd=self._source,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -313,9 +323,11 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def worker_process(settings: Settings, endpoints: Endpoints, log: Path) -> AsyncIterator[WorkerProcess]:
-    """Run a worker as a process that is gone after the block, whatever happened in it."""
-    process = WorkerProcess(settings, endpoints, log)
+async def worker_process(
+    settings: Settings, endpoints: Endpoints, log: Path, source: Path | None = None
+) -> AsyncIterator[WorkerProcess]:
+    """Run a worker, of another release if its source is given, as a process that is gone after the block."""
+    process = WorkerProcess(settings, endpoints, log, source)
     await process.start()
     try:
         yield process
