@@ -112,7 +112,7 @@ class MemoryStore:
 
     async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> list[ParkedRecord]:
         """Return the records of parked commands."""
-        return [replace(self.waiting[owned.part, offset]) for offset in sorted(offsets)]
+        return [replace(found) for offset in sorted(offsets) if (found := self.waiting.get((owned.part, offset)))]
 
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition's version."""
