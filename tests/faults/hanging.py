@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from service.app import Endpoints, running
 from service.cli.surroundings import prepare
 from service.local.stack import LocalStack, erase
+from service.logs import configure
 from service.settings import Settings
 from service.store.pool import fresh_database
 from tests.e2e.guards import HangingGuards
@@ -188,6 +189,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15, help="length of a phase")
     parser.add_argument("--rate", type=float, default=60, help="commands a second, over all partitions")
     parser.add_argument("--partitions", type=int, default=6)
+    configure(Settings(log_level="error"))
     found = asyncio.run(_run(parser.parse_args()))
     sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
     return 0 if found["ratio"] <= TARGET and found["guards_hung"] > 0 else 1
