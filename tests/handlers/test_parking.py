@@ -146,6 +146,7 @@ async def test_a_guard_that_never_answers_is_unavailable() -> None:
     turns, guards = held("w", limits=Limits(guard_budget_seconds=0, guard_seconds_max=0.001))
     await turns.take(sent(create("w")), pull("w"), pull("w", "second", reason="again"))
     await assert_eventually("due", lambda: _due(turns), poll_seconds=0.001)
+    assert [] == guards.waiting
     (refused,) = replies(await turns.take())
     assert (
         "PREDICATE_UNAVAILABLE",
@@ -189,6 +190,27 @@ async def test_where_the_definition_waits_it_is_asked_again() -> None:
     turns.store.add(compiled(_known(door() | {"on_unavailable": "wait"})))
     rows = await ticked(turns, 5)
     assert ([(3, "accepted"), (4, "TERMINAL_STATE")], []) == (said(rows + await turns.take()), parked(turns))
+
+
+async def test_an_answer_that_cannot_tell_is_asked_for_again() -> None:
+    """Also where it came while its turn waited for it; a new owner does not ask before its time either."""
+    turns, guards = held("w", limits=Limits(guard_budget_seconds=IN_PATIENCE), on_unavailable="wait")
+    await turns.take(sent(create("w")), sent(move("w", "open")))
+    guards.held.clear()
+    await turns.take(sent(move("w", "jam")))
+    guards.held.add("w")
+    taking = asyncio.create_task(turns.take(sent(move("w", "phone"))))
+    await assert_eventually(["w"], lambda: _waiting(guards), poll_seconds=0)
+    await guards.let_go()
+    assert ([], [(3, "guard")], []) == (await taking, parked(turns), guards.waiting)
+    turns.parking.pop(0).close()
+    del turns.owned[0]
+    assert ([], []) == (await turns.take(), guards.waiting)
+    assert ([], ["w"]) == (await ticked(turns, 1), guards.waiting)
+    await guards.let_go()
+    assert ([], []) == (await turns.take(), guards.waiting)
+    assert ([], []) == (await ticked(turns, 1), guards.waiting)
+    assert ([], ["w"]) == (await ticked(turns, 1), guards.waiting)
 
 
 async def _asked_after(turns: Turns, guards: HeldGuards, seconds: float) -> int:
@@ -274,7 +296,7 @@ async def test_a_new_owner_asks_again() -> None:
     await turns.take(sent(create("w")), pull("w"), sent(move("w", "open")))
     former = (turns.owned.pop(0), turns.parking.pop(0))
     assert [] == await turns.take()
-    assert ["w", "w"] == guards.waiting
+    assert (["w", "w"], former[0].turn) == (guards.waiting, turns.owned[0].turn)
     await guards.let_go()
     assert [(1, "accepted"), (2, "accepted")] == said(await turns.take())
     before = list(turns.store.journal[0])
