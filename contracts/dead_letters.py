@@ -10,7 +10,7 @@ HEADER_BYTES_MAX = 64 * 1024
 
 
 class DeadLetterReason(StrEnum):
-    """Why a record could not be read as a command."""
+    """Why a record could not be read as a command, or not be decided."""
 
     EMPTY = "EMPTY"
     NOT_JSON = "NOT_JSON"
@@ -19,6 +19,7 @@ class DeadLetterReason(StrEnum):
     TOO_MANY_HOPS = "TOO_MANY_HOPS"
     BAD_TICK = "BAD_TICK"
     NOT_STORABLE = "NOT_STORABLE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
 class DeadLetter(Contract):

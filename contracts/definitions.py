@@ -99,7 +99,7 @@ class LimitsDocument(Clause):
 
 
 class DefinitionDocument(Clause):
-    """A definition as its author writes it."""
+    """A definition as its author writes it; `on_unavailable` says what becomes of a command whose guard cannot tell."""
 
     model_config = ConfigDict(title="Turnstile definition")
 
@@ -109,6 +109,7 @@ class DefinitionDocument(Clause):
     description: Prose | None = None
     states: dict[Label, StateDocument | None] = Field(min_length=1)
     transitions: tuple[TransitionDocument, ...] = ()
+    on_unavailable: Literal["reject", "wait"] = "reject"
     events: EventsDocument = Field(default_factory=EventsDocument)
     limits: LimitsDocument = Field(default_factory=LimitsDocument)
     metadata_default: dict[str, JsonValue] = Field(default_factory=dict)

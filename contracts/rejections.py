@@ -28,6 +28,7 @@ class Code(StrEnum):
     GUARD_DENIED = "GUARD_DENIED"
     PREDICATE_UNAVAILABLE = "PREDICATE_UNAVAILABLE"
     LIMIT_REACHED = "LIMIT_REACHED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
 STATUS = MappingProxyType(
@@ -47,6 +48,7 @@ STATUS = MappingProxyType(
         Code.GUARD_DENIED: 400,
         Code.PREDICATE_UNAVAILABLE: 503,
         Code.LIMIT_REACHED: 409,
+        Code.INTERNAL_ERROR: 500,
     }
 )
 

@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
     "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "max_retries", "migrations",
-    "on_unavailable", "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
+    "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
@@ -90,6 +90,7 @@ class Definition:
     outgoing: Mapping[str, tuple[Transition, ...]]
     event_types: EventTypes
     max_open: int | None
+    on_unavailable: Literal["reject", "wait"]
     metadata_default: dict[str, Any]
 
 
@@ -142,6 +143,7 @@ def _compiled(document: DefinitionDocument) -> Definition:
             by_transition=events.by_transition,
         ),
         max_open=document.limits.max_open,
+        on_unavailable=document.on_unavailable,
         metadata_default=document.metadata_default,
     )
 

@@ -1,7 +1,8 @@
 """A turn: records of one partition in, one set of rows out. Read everything, decide purely, write once.
 
 Commands of one workflow are decided one after another on the row as it evolves in memory. Conflicts that
-only the store can see come back as facts, and the turn is decided again with them.
+only the store can see come back as facts, and the turn is decided again with them. A record on which our own code
+fails is found by halving and set aside.
 """
 
 import asyncio
@@ -15,15 +16,18 @@ from domain.decide import Facts
 from domain.instants import written
 from handlers.decode import Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Poison
-from handlers.judgement import Judgement, Limits
-from handlers.ports import Guards, Loaded, Ownership, Record, Store, Turn, Wanted
+from handlers.isolation import isolated
+from handlers.judgement import Given, Judgement, Limits
+from handlers.parking import Parking
+from handlers.ports import Guards, Ownership, ParkedRecord, Record, Store, Turn, Wanted
 from handlers.ticks import ReceivedTick, believed
-from handlers.written import (
-    answer_invalid,
-    dead_letter,
-)
+from handlers.written import answer_unbound, dead_letter
 
 YIELD_EVERY = 100
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +55,96 @@ class CommandsHandler:
     guards: Guards
     limits: Limits = field(default_factory=Limits)
 
+    async def open(
+        self, owned: Ownership, *, wake: Callable[[], None] = _nothing, timed_out: Callable[[], None] = _nothing
+    ) -> Parking:
+        """Return what a partition has parked, for its new owner; `wake` is called when there is some to look at."""
+        return Parking(
+            await self.store.parked(owned),
+            age_max=self.limits.parked_age_max,
+            guard_seconds_max=self.limits.guard_seconds_max,
+            wake=wake,
+            timed_out=timed_out,
+        )
+
     async def take_turn(
-        self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, *, applied: Callable[[Taken], None]
+        self,
+        owned: Ownership,
+        records: Sequence[Record],
+        wakeup: Wakeup,
+        *,
+        parking: Parking,
+        applied: Callable[[Taken], None],
     ) -> Ownership:
-        """Decide and apply records that follow each other in one partition; `applied` hears of each commit.
+        """Decide and apply records that follow each other in one partition, after those parked that are due.
 
-        A record the store cannot hold is found by halving and is answered, or becomes a dead letter.
-        A tick that finds nothing to do writes nothing.
+        `applied` hears of each commit. A record the store cannot hold is found by halving and is answered, or becomes
+        a dead letter; one on which our own code fails is parked. A tick that finds nothing to do writes nothing.
         """
-        try:
-            taken = await self._one_turn(owned, records, wakeup)
-        except Poison as poison:
-            if not records:
-                raise
-            if len(records) > 1:
-                half = len(records) // 2
-                owned = await self.take_turn(owned, records[:half], wakeup, applied=applied)
-                return await self.take_turn(owned, records[half:], Wakeup(), applied=applied)
-            taken = await self._set_aside(owned, records[0], str(poison)[:1000])
-            applied(taken)
-            return await self.take_turn(taken.owned, (), wakeup, applied=applied)
-        if taken.owned.turn != owned.turn:
-            applied(taken)
-        return taken.owned
+        if wakeup.tick is not None:
+            parking.look(wakeup.tick.tick.time)
+        if due := parking.take():
+            records = [*await self.store.parked_records(owned, due), *records]
+        return await self._take(owned, records, wakeup, parking, applied)
 
-    async def _one_turn(self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup) -> Taken:
+    async def _take(
+        self,
+        owned: Ownership,
+        records: Sequence[Record],
+        wakeup: Wakeup,
+        parking: Parking,
+        applied: Callable[[Taken], None],
+    ) -> Ownership:
+        outcome = await self._attempt(owned, records, wakeup, parking)
+        if isinstance(outcome, Taken):
+            return _kept(owned, outcome, parking, applied)
+        if not records:
+            raise outcome
+        if len(records) > 1:
+            half = len(records) // 2
+            owned = await self._take(owned, records[:half], wakeup, parking, applied)
+            return await self._take(owned, records[half:], Wakeup(), parking, applied)
+        if isinstance(outcome, Poison):
+            aside = await self._set_aside(owned, records[0], str(outcome)[:1000])
+        else:
+            aside = await self._isolate(owned, records[0], outcome, parking)
+        owned = _kept(owned, aside, parking, applied)
+        return await self._take(owned, (), wakeup, parking, applied)
+
+    async def _attempt(
+        self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking
+    ) -> Taken | Exception:
+        """Take one turn, or return what is wrong with one of its records: poison, or a failure of our own code."""
+        try:
+            return await self._one_turn(owned, records, wakeup, parking)
+        except Poison as poison:
+            return poison
+        except Fault:
+            raise
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it must not cost its neighbours their outcome
+            return failure
+
+    async def _one_turn(self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking) -> Taken:
         batch = [decode(record, command_bytes_max=self.limits.command_bytes_max) for record in records]
         loaded = await self.store.load(owned, _wanted(batch))
-        next_offset = records[-1].offset + 1 if records else owned.next_offset
+        next_offset = _after(owned, records)
         owned, bad_ticks = _awake(owned, wakeup, loaded.now)
         batch = [*bad_ticks, *batch]
         if not batch:
             return Taken(owned, Turn(next_offset, loaded.now), owned.next_seq)
+        given = Given(owned, loaded, next_offset)
         facts = Facts()
+        budget = self.limits.guard_budget_seconds
         for _ in range(len(batch) + 2):  # each conflict over an id names one more, and there are no more than records
-            turn = await self._judge(owned, batch, loaded, facts, next_offset)
+            turn = await self._judge(batch, given, facts, parking, budget)
+            if next_offset == owned.next_offset and not (turn.rows or turn.postponed or turn.unparked):
+                return Taken(owned, turn, owned.next_seq)
+            budget = 0.0
             outcome = await self.store.apply(owned, turn)
             if isinstance(outcome, Facts) and outcome.room:
                 async with self.store.locked(owned, sorted(turn.open_deltas)) as session:
                     locked = _merged(facts, session.facts)
-                    turn = await self._judge(owned, batch, loaded, locked, next_offset)
+                    turn = await self._judge(batch, given, locked, parking, budget)
                     outcome = await session.apply(owned, turn)
             if isinstance(outcome, Ownership):
                 return Taken(outcome, turn, owned.next_seq)
@@ -103,25 +157,56 @@ class CommandsHandler:
         received = decode(record, command_bytes_max=self.limits.command_bytes_max)
         rows = [dead_letter(record, DeadLetterReason.NOT_STORABLE, problem)]
         if not isinstance(received, Unreadable):
-            rows.insert(0, answer_invalid(received, problem, written(loaded.now)))
+            rows.insert(0, answer_unbound(received, problem, written(loaded.now)))
         for row in rows:
-            turn = Turn(record.offset + 1, loaded.now, rows=[row])
+            turn = Turn(_after(owned, [record]), loaded.now, rows=[row])
+            if isinstance(record, ParkedRecord):
+                turn.unparked.append(record.parked)
             with suppress(Poison):
-                outcome = await self.store.apply(owned, turn)
-                if not isinstance(outcome, Ownership):
-                    raise Fault(f"partition {owned.part}: a row that changes nothing met a conflict: {outcome}")
-                return Taken(outcome, turn, owned.next_seq)
+                return await self._alone(owned, turn)
         raise Fault(f"partition {owned.part}: the store cannot hold a dead letter of offset {record.offset}: {problem}")
 
+    async def _isolate(self, owned: Ownership, record: Record, failure: Exception, parking: Parking) -> Taken:
+        """Set a record aside on which our own code failed; raises the failure where there are too many of them."""
+        loaded = await self.store.load(owned, Wanted((), (), ()))
+        turn = Turn(_after(owned, [record]), loaded.now)
+        return await self._alone(owned, isolated(record, failure, parking=parking, limits=self.limits, turn=turn))
+
+    async def _alone(self, owned: Ownership, turn: Turn) -> Taken:
+        """Apply a turn that changes no workflow."""
+        outcome = await self.store.apply(owned, turn)
+        if not isinstance(outcome, Ownership):
+            raise Fault(f"partition {owned.part}: a turn that changes nothing met a conflict: {outcome}")
+        return Taken(outcome, turn, owned.next_seq)
+
     async def _judge(
-        self, owned: Ownership, batch: Sequence[Received], loaded: Loaded, facts: Facts, next_offset: int
+        self,
+        batch: Sequence[Received],
+        given: Given,
+        facts: Facts,
+        parking: Parking,
+        budget_seconds: float,
     ) -> Turn:
-        judgement = Judgement(self.store, self.guards, self.limits, owned, loaded, facts, next_offset)
+        judgement = Judgement(self.store, self.guards, parking, self.limits, given, facts)
         for position, received in enumerate(batch, start=1):
             await judgement.receive(received)
             if position % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+        await judgement.settle(budget_seconds)
         return judgement.finish()
+
+
+def _kept(owned: Ownership, taken: Taken, parking: Parking, applied: Callable[[Taken], None]) -> Ownership:
+    """Return the ownership after a turn, once those have heard of it who must."""
+    if taken.owned.turn != owned.turn:
+        parking.keep(taken.turn)
+        applied(taken)
+    return taken.owned
+
+
+def _after(owned: Ownership, records: Sequence[Record]) -> int:
+    """Return the offset after these records: parked ones are before it already."""
+    return max(owned.next_offset, records[-1].offset + 1) if records else owned.next_offset
 
 
 def _wanted(batch: Sequence[Received]) -> Wanted:

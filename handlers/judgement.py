@@ -1,8 +1,11 @@
 """One pass over the records of a turn: each is decided on its workflow as the ones before it left it."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any, NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
@@ -13,32 +16,59 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import written
 from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow, dump
-from handlers.decode import Invalid, Readable, Received, Unreadable
+from handlers.decode import Readable, Received, Unreadable
+from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
-from handlers.ports import Guards, Loaded, Ownership, Place, Store, Turn
+from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
 from handlers.written import (
     HOPS_MAX,
     accepted_rows,
-    answer_invalid,
+    answer_unbound,
     dead_letter,
     dead_letter_row,
     forward_row,
     refused_row,
     repeated_row,
     sizes_exceed,
+    storable,
     without_values,
 )
 
 UNKNOWN_KIND = "workflow"
+DETAIL_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a command; sizes in bytes."""
+    """What bounds a command, its guards and its parking; sizes in bytes.
+
+    `failing_max` bounds the records of a partition on which our own code failed; beyond it the process stops.
+    """
 
     command_bytes_max: int = 256 * 1024
     message_bytes_max: int = 900 * 1024
     window: timedelta = timedelta(days=14)
+    guard_budget_seconds: float = 0.1
+    guard_seconds_max: float = 2.0
+    parked_workflow_max: int = 100
+    parked_partition_max: int = 1000
+    parked_age_max: timedelta = timedelta(hours=1)
+    failing_max: int = 10
+
+
+class Unanswered(NamedTuple):
+    """A guard that is being asked, or could not tell while its definition says to wait."""
+
+    detail: str
+    asked: bool
+
+
+class Given(NamedTuple):
+    """What a turn is decided on: the partition as it stands, what was loaded, and the offset after its records."""
+
+    owned: Ownership
+    loaded: Loaded
+    next_offset: int
 
 
 class Judgement:
@@ -48,14 +78,15 @@ class Judgement:
         self,
         store: Store,
         guards: Guards,
+        parking: Parking,
         limits: Limits,
-        owned: Ownership,
-        loaded: Loaded,
+        given: Given,
         facts: Facts,
-        next_offset: int,
     ) -> None:
+        owned, loaded, next_offset = given
         self._store = store
         self._guards = guards
+        self._parking = parking
         self._limits = limits
         self._owned = owned
         self._loaded = loaded
@@ -67,16 +98,38 @@ class Judgement:
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
         self._turn = Turn(next_offset, self._now)
+        self._queues: dict[str, list[int]] = {}
+        self._waiting: dict[str, list[Readable]] = {}
 
     async def receive(self, received: Received) -> None:
         """Decide one record and keep what comes of it."""
+        if isinstance(received, Readable):
+            await self._receive_command(received)
+            return
         if isinstance(received, Unreadable):
             self._turn.rows.append(dead_letter_row(received))
-        elif isinstance(received, Invalid):
-            self._turn.rows.append(answer_invalid(received, received.problem, self._now_written))
-            self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
         else:
-            await self._receive_command(received)
+            self._turn.rows.append(answer_unbound(received, received.problem, self._now_written))
+            self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
+        self._settled(received.record)
+
+    async def settle(self, budget_seconds: float) -> None:
+        """Wait for the guards that have not answered, within a budget they share; then park their commands."""
+        if not self._waiting:
+            return
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + budget_seconds
+        while self._waiting and (left := deadline - clock()) > 0:
+            heads = {queue[0].record.offset: workflow_id for workflow_id, queue in self._waiting.items()}
+            for offset in await self._parking.answered(left):
+                if offset in heads:
+                    for received in self._waiting.pop(heads[offset]):
+                        await self._receive_command(received)
+        while self._waiting:
+            head, *others = self._waiting.pop(next(iter(self._waiting)))
+            self._park(head, ParkReason.GUARD, "its guard has not answered yet")
+            for received in others:
+                await self._receive_command(received)
 
     def finish(self) -> Turn:
         """Return the turn, with each workflow it touched as it stands at the end."""
@@ -90,14 +143,26 @@ class Judgement:
         return self._turn
 
     async def _receive_command(self, received: Readable) -> None:
-        command = received.command
-        workflow = self._workflows.get(command.workflow_id)
+        """Find out whether it is this command's turn, here; then judge it."""
+        record, command = received.record, received.command
+        if isinstance(record, ParkedRecord):
+            if self._stays(record.parked):
+                return
+        elif command.workflow_id in self._waiting:
+            self._waiting[command.workflow_id].append(received)
+            return
         root_id, part = self._place(received)
         if part != self._owned.part:
             self._forward(received, part, root_id)
-            return
-        if workflow is not None and workflow.root_id != root_id and command.command_type != "create_workflow":
-            workflow = None
+            self._settled(record)
+        elif not isinstance(record, ParkedRecord) and (queue := self._queue(command.workflow_id)):
+            self._park(received, ParkReason.BEHIND, f"the command at offset {queue[0]} is before it")
+        else:
+            await self._judge(received, root_id)
+
+    async def _judge(self, received: Readable, root_id: str) -> None:
+        command = received.command
+        workflow = self._standing(received, root_id)
         key = (root_id, received.command_id)
         answer = known(
             command,
@@ -110,36 +175,149 @@ class Judgement:
         if isinstance(answer, Repeated):
             self._turn.rows.append(repeated_row(received, root_id, answer.reply))
             self._turn.outcomes[UNKNOWN_KIND, "duplicate"] += 1
+            self._settled(received.record)
             return
         if isinstance(answer, Refusal):
             self._refuse(received, answer, root_id, workflow, binds=key not in self._remembered)
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
+            self._settled(received.record)
             return
         definition = await self._definition(received, workflow)
         decision = await self._decide(received, workflow, definition)
+        if isinstance(decision, Unanswered):
+            self._wait(received, decision)
+            return
         if isinstance(decision, Accepted) and definition is not None:
             decision = self._accept(received, decision, definition, root_id)
         if isinstance(decision, Refusal):
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
         kind = UNKNOWN_KIND if definition is None else definition.kind
         self._turn.outcomes[kind, "accepted" if isinstance(decision, Accepted) else "rejected"] += 1
+        self._settled(received.record)
 
     async def _decide(
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
-    ) -> Accepted | Refusal:
+    ) -> Accepted | Refusal | Unanswered:
         facts = self._facts
         circumstances = Circumstances(
             self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
         )
         decision = decide(received.command, workflow, definition, facts=facts, circumstances=circumstances)
-        if isinstance(decision, Question):
-            verdicts = await self._guards.ask([decision])
+        if isinstance(decision, Question) and workflow is not None and definition is not None:
+            verdict = self._parking.ask(
+                self._guards,
+                decision,
+                offset=received.record.offset,
+                workflow_id=workflow.workflow_id,
+                version=workflow.version,
+            )
+            if verdict is None:
+                return Unanswered("its guard has not answered yet", asked=True)
+            if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":
+                return Unanswered(f"its guard could not be asked: {verdict.cause}", asked=False)
             decision = decide(
-                received.command, workflow, definition, facts=facts, circumstances=circumstances, verdict=verdicts[0]
+                received.command, workflow, definition, facts=facts, circumstances=circumstances, verdict=verdict
             )
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
         return decision
+
+    def _queue(self, workflow_id: str) -> list[int]:
+        """Return the offsets of a workflow's parked commands as this turn leaves them."""
+        queue = self._queues.get(workflow_id)
+        if queue is None:
+            queue = self._queues[workflow_id] = [parked.offset for parked in self._parking.queue(workflow_id)]
+        return queue
+
+    def _stays(self, parked: Parked) -> bool:
+        """Say whether a parked command is not to be looked at yet."""
+        if self._queue(parked.workflow_id)[:1] != [parked.offset]:
+            return True
+        early = parked.not_before > self._now and not self._parking.is_asked(parked.offset)
+        return early and not self._parking.is_over(parked, self._now)
+
+    def _standing(self, received: Readable, root_id: str) -> Workflow | None:
+        """Return the workflow as this turn leaves it, if it is in the tree that the command names."""
+        command = received.command
+        workflow = self._workflows.get(command.workflow_id)
+        strange = workflow is not None and workflow.root_id != root_id
+        return None if strange and command.command_type != "create_workflow" else workflow
+
+    def _settled(self, record: Record) -> None:
+        """Let go of a parked command that has its outcome."""
+        if isinstance(record, ParkedRecord):
+            self._queue(record.parked.workflow_id).remove(record.offset)
+            self._turn.unparked.append(record.parked)
+
+    def _wait(self, received: Readable, unanswered: Unanswered) -> None:
+        """Let a command wait for its guard: a new one for the rest of the turn, a parked one for the next."""
+        record = received.record
+        if not isinstance(record, ParkedRecord):
+            if unanswered.asked:
+                self._waiting[received.command.workflow_id] = [received]
+            else:
+                self._park(received, ParkReason.GUARD, unanswered.detail, attempts=1)
+        elif self._parking.is_old(record.parked, self._now):
+            waited = (self._now - record.parked.parked_at).total_seconds()
+            self._turn_away(
+                received,
+                f"it was parked for {waited:.0f} s and nobody answered: {unanswered.detail}",
+                "parked_s < parked_s_max",
+                {
+                    "parked_at": written(record.parked.parked_at),
+                    "parked_s": waited,
+                    "parked_s_max": self._limits.parked_age_max.total_seconds(),
+                },
+            )
+            self._settled(record)
+        elif not unanswered.asked:
+            attempts = record.parked.attempts + 1
+            self._turn.postponed.append(
+                record.parked._replace(
+                    reason=ParkReason.GUARD,
+                    detail=storable(unanswered.detail)[:DETAIL_MAX],
+                    attempts=attempts,
+                    not_before=not_before(self._now, attempts),
+                )
+            )
+
+    def _park(self, received: Readable, reason: ParkReason, detail: str, *, attempts: int = 0) -> None:
+        """Park a new command behind those of its workflow, unless there are too many."""
+        command = received.command
+        queue = self._queue(command.workflow_id)
+        held = len(self._parking) + len(self._turn.parked) - len(self._turn.unparked)
+        limits = self._limits
+        if len(queue) >= limits.parked_workflow_max or held >= limits.parked_partition_max:
+            earlier = self._parking.queue(command.workflow_id)
+            since = {"parked_since": written(earlier[0].parked_at)} if earlier else {}
+            self._turn_away(
+                received,
+                f"{detail}, and too many commands are parked already: {len(queue)} of the workflow, "
+                f"{held} of the partition",
+                "parked < parked_max",
+                since | {"parked_of_workflow": len(queue), "parked_of_partition": held},
+            )
+            return
+        parked = Parked(
+            offset=received.record.offset,
+            workflow_id=command.workflow_id,
+            command_id=received.command_id,
+            reason=reason,
+            detail=storable(detail)[:DETAIL_MAX],
+            parked_at=self._now,
+            attempts=attempts,
+            not_before=not_before(self._now, attempts) if attempts else self._now,
+            expires_at=command.expires_at,
+        )
+        self._turn.parked.append(parked_record(received.record, parked))
+        queue.append(parked.offset)
+
+    def _turn_away(self, received: Readable, message: str, clause: str, values: Mapping[str, Any]) -> None:
+        """Refuse a command that may wait no longer; it may be sent again under the same id."""
+        root_id, _ = self._place(received)
+        refused = refusal(Code.PREDICATE_UNAVAILABLE, message, clause=clause, values=values)
+        self._refuse(received, refused, root_id, self._standing(received, root_id), binds=False)
+        self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
 
     async def _definition(self, received: Readable, workflow: Workflow | None) -> Definition | None:
         command = received.command

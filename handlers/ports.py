@@ -1,10 +1,11 @@
 """What the handlers need from outside, as protocols; `service` supplies the adapters and `tests` the fakes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -51,6 +52,46 @@ class JournalRow(NamedTuple):
     traceparent: str | None = None
 
 
+class ParkReason(StrEnum):
+    """Why a command is parked: its guard has not answered, an earlier one of its workflow is, our own code failed."""
+
+    GUARD = "guard"
+    BEHIND = "behind"
+    ERROR = "internal_error"
+
+
+class Parked(NamedTuple):
+    """A command whose outcome is still open, without its bytes; `offset` is its record's own.
+
+    `attempts` counts what came to nothing: guards that could not tell, failures of ours. Before `not_before` nothing
+    is tried again. `workflow_id` is empty where our own code failed and the id cannot be read.
+    """
+
+    offset: int
+    workflow_id: str
+    command_id: str | None
+    reason: ParkReason
+    detail: str
+    parked_at: datetime
+    attempts: int
+    not_before: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class ParkedRecord:
+    """The record of a parked command, as it came."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+    parked: Parked
+
+
 @dataclass(frozen=True, slots=True)
 class Ownership:
     """A partition as its owner holds it: what the next turn must find in the store."""
@@ -95,7 +136,11 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """What one turn writes, all or nothing; `outcomes` counts commands by entity type and result, for the metrics."""
+    """What one turn writes, all or nothing.
+
+    `parked` are the commands parked in it, `postponed` earlier ones that stay so, `unparked` those that have their
+    outcome. Not written: `outcomes` counts commands by entity type and result, `failures` are ours, by offset.
+    """
 
     next_offset: int
     now: datetime
@@ -103,7 +148,11 @@ class Turn:
     changed: list[Workflow] = field(default_factory=list)
     rows: list[JournalRow] = field(default_factory=list)
     open_deltas: dict[str, int] = field(default_factory=dict)
+    parked: list[ParkedRecord] = field(default_factory=list)
+    postponed: list[Parked] = field(default_factory=list)
+    unparked: list[Parked] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[tuple[int, Exception]] = field(default_factory=list)
 
 
 class Session(Protocol):
@@ -124,6 +173,14 @@ class Store(Protocol):
 
     async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
         """Read everything a turn needs, and the clock."""
+        ...
+
+    async def parked(self, owned: Ownership) -> Sequence[Parked]:
+        """Return what the partition has parked, by offset."""
+        ...
+
+    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
+        """Return the records of parked commands, by offset."""
         ...
 
     async def definition(self, name: str, version: int) -> Definition | None:
@@ -210,6 +267,9 @@ class Log(Protocol):
 class Guards(Protocol):
     """The predicate engine."""
 
-    async def ask(self, questions: Sequence[Question]) -> Sequence[Verdict]:
-        """Answer each question in its place; never raises, an engine that fails is `unavailable`."""
+    def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+        """Answer each question in its place; an engine that fails is `unavailable`, not an exception.
+
+        An engine that need not wait returns a future that is done: such an answer costs its turn nothing.
+        """
         ...

@@ -94,8 +94,10 @@ def repeated_row(received: Readable, root_id: str, stored_reply: bytes) -> Journ
     return _reply_row(received, received.command.workflow_id, root_id, canonical(reply))
 
 
-def answer_invalid(received: Readable | Invalid, problem: str, now: str) -> JournalRow:
-    """Return the row that answers a record that is no command, or none that can be stored; it binds no id."""
+def answer_unbound(
+    received: Readable | Invalid, problem: str, now: str, code: Code = Code.INVALID_COMMAND
+) -> JournalRow:
+    """Return the row that answers a record that is no command, or none we can store or decide; it binds no id."""
     if isinstance(received, Readable):
         command_id, workflow_id = received.command_id, received.command.workflow_id
         root_id = received.command.root_id or workflow_id
@@ -108,7 +110,7 @@ def answer_invalid(received: Readable | Invalid, problem: str, now: str) -> Jour
         "decided_at": now,
         "correlation_id": received.correlation_id or command_id,
         "outcome": "rejected",
-        "rejection": refusal(Code.INVALID_COMMAND, problem).written(),
+        "rejection": refusal(code, problem).written(),
     }
     return _reply_row(received, workflow_id, root_id, canonical(reply))
 
@@ -121,7 +123,7 @@ def dead_letter_row(received: Unreadable) -> JournalRow:
 def dead_letter(record: Record, reason: DeadLetterReason, problem: str) -> JournalRow:
     """Return the row that keeps `record` out of the way."""
     value = record.value or b""
-    headers, cut = _kept_headers(record)
+    headers, cut = kept_headers(record)
     key = record.key[:1024] if record.key is not None else None
     letter = {
         "topic": record.topic,
@@ -151,7 +153,7 @@ def dead_letter(record: Record, reason: DeadLetterReason, problem: str) -> Journ
 def forward_row(received: Readable, part: int, root_id: str) -> JournalRow:
     """Return the row that sends a command to its root's partition, with its bytes, first broker time and origin."""
     record = received.record
-    headers, _ = _kept_headers(record)
+    headers, _ = kept_headers(record)
     ours = {HEADER_HOPS, HEADER_BROKER_TIME, HEADER_ORIGIN}
     stamped = {
         HEADER_HOPS: str(received.hops + 1),
@@ -207,7 +209,7 @@ def _reply_row(
     )
 
 
-def _kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
+def kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
     """Return the headers as text names and base64 values, up to 64 KiB, and whether some were left out."""
     kept: list[list[str | None]] = []
     size = 0
@@ -215,12 +217,13 @@ def _kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
         size += len(name) + len(value or b"") + HEADER_FRAME_BYTES
         if size > HEADER_BYTES_MAX:
             return kept, True
-        kept.append([_storable(name), None if value is None else b64encode(value).decode()])
+        kept.append([storable(name), None if value is None else b64encode(value).decode()])
     return kept, False
 
 
-def _storable(name: str) -> str:
-    return name.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+def storable(text: str) -> str:
+    """Return a text as neither store nor topic refuses it."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
 def sizes_exceed(rows: list[JournalRow], message_bytes_max: int) -> bool:

@@ -134,18 +134,28 @@ class PartitionOwner:
         def applied(taken: Taken) -> None:
             relay.committed(taken.first_seq, taken.turn.rows)
             self._telemetry.applied(self.part, taken)
+            for offset, failure in taken.turn.failures:
+                log.error("command.isolated", part=self.part, offset=offset, exc_info=failure)
 
-        while not self._draining.is_set() and not publishing.done():
-            await self.inbox.arrived()
-            await relay.room()
-            if self._draining.is_set() or publishing.done():
-                break
-            records = self.inbox.take(self._turn_records_max)
-            tick, bad_ticks = self.inbox.take_ticks()
-            if records or tick is not None or bad_ticks:
-                owned = replace(owned, published_seq=relay.cursor)
-                with self._telemetry.turn_seconds.time():
-                    owned = await self._handler.take_turn(owned, records, Wakeup(tick, bad_ticks), applied=applied)
+        timed_out = self._telemetry.guard_timeouts.inc
+        parking = await self._handler.open(owned, wake=self.inbox.wake, timed_out=timed_out)
+        try:
+            while not self._draining.is_set() and not publishing.done():
+                await self.inbox.arrived()
+                await relay.room()
+                if self._draining.is_set() or publishing.done():
+                    break
+                records = self.inbox.take(self._turn_records_max)
+                tick, bad_ticks = self.inbox.take_ticks()
+                if records or tick is not None or bad_ticks or parking.due:
+                    owned = replace(owned, published_seq=relay.cursor)
+                    wakeup = Wakeup(tick, bad_ticks)
+                    with self._telemetry.turn_seconds.time():
+                        owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
+                    self._telemetry.parking(self.part, parking, owned.tick_time)
+        finally:
+            parking.close()
+            self._telemetry.parking(self.part, None, None)
 
     async def _halt(self, reason: str) -> None:
         self.inbox.shut()

@@ -35,6 +35,17 @@ class Settings(BaseSettings):
     database_connections: int = Field(8, ge=2, le=200, description="connections of one worker")
     http_host: str = Field("127.0.0.1", description="address of /metrics and /health")
     http_port: int = Field(9464, ge=0, le=65535, description="port of /metrics and /health; 0 picks a free one")
+    guard_seconds: float = Field(2.0, gt=0, le=60, description="how long a guard may take before it is unavailable")
+    parked_workflow_max: int = Field(100, ge=1, le=10_000, description="commands of one workflow that may be parked")
+    parked_partition_max: int = Field(
+        1000, ge=1, le=100_000, description="commands of one partition that may be parked"
+    )
+    parked_seconds_max: float = Field(
+        3600, gt=0, le=30 * 86_400, description="how long a command may be parked before it is refused"
+    )
+    failing_max: int = Field(
+        10, ge=0, le=1000, description="parked commands of one partition on which our own code may fail; then it stops"
+    )
     tick_seconds: float = Field(1.0, gt=0, le=60, description="seconds between ticks")
     log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -47,4 +58,12 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """What bounds a command."""
-        return Limits(command_bytes_max=self.command_bytes_max, window=timedelta(days=self.idempotency_days))
+        return Limits(
+            command_bytes_max=self.command_bytes_max,
+            window=timedelta(days=self.idempotency_days),
+            guard_seconds_max=self.guard_seconds,
+            parked_workflow_max=self.parked_workflow_max,
+            parked_partition_max=self.parked_partition_max,
+            parked_age_max=timedelta(seconds=self.parked_seconds_max),
+            failing_max=self.failing_max,
+        )

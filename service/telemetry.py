@@ -2,10 +2,12 @@
 
 from collections import Counter as Tally
 from collections.abc import Sequence
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from handlers.commands import Taken
+from handlers.parking import Parking
 from handlers.ports import JournalRow
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -44,6 +46,17 @@ class Telemetry:
         self.intake_paused = Gauge(
             "turnstile_intake_paused", "1 while the outbox holds intake back", ["part"], registry=registry
         )
+        self.parked = Gauge("turnstile_parked", "Commands parked now", ["part"], registry=registry)
+        self.parked_age = Gauge(
+            "turnstile_parked_oldest_seconds", "How long the oldest command is parked", ["part"], registry=registry
+        )
+        self.parked_by_reason = Counter("turnstile_commands_parked", "Commands parked", ["reason"], registry=registry)
+        self.guard_timeouts = Counter(
+            "turnstile_guard_timeouts", "Guards that did not answer in time", registry=registry
+        )
+        self.isolated = Counter(
+            "turnstile_commands_isolated", "Times our own code failed on a command", registry=registry
+        )
         self.halted = Gauge("turnstile_partition_halted", "1 while a partition is halted", ["part"], registry=registry)
         self.owned = Gauge("turnstile_partitions_active", "Partitions this worker takes turns of", registry=registry)
         self.claims_lost = Counter("turnstile_claims_lost", "Times a partition was claimed again", registry=registry)
@@ -61,6 +74,16 @@ class Telemetry:
         kinds = Tally(row.kind for row in rows)
         self.dead_letters.inc(kinds["dead_letter"])
         self.forwarded.inc(kinds["forward"])
+        for record in taken.turn.parked:
+            self.parked_by_reason.labels(record.parked.reason).inc()
+        self.isolated.inc(len(taken.turn.failures))
+
+    def parking(self, part: int, parking: Parking | None, now: datetime | None) -> None:
+        """Show what a partition has parked, as of its last tick; nothing where it is ours no longer."""
+        oldest = None if parking is None else parking.oldest
+        age = 0.0 if oldest is None or now is None else max(0.0, (now - oldest).total_seconds())
+        self.parked.labels(part).set(0 if parking is None else len(parking))
+        self.parked_age.labels(part).set(age)
 
     def published(self, rows: Sequence[tuple[int, JournalRow]], seconds: float) -> None:
         """Count what the relay published."""

@@ -7,6 +7,7 @@ an expression that this build cannot compile, inputs that are not plain JSON. `n
 by the expression as a CEL timestamp; every other instant is text: `timestamp(workflow.created_at)`.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -59,9 +60,11 @@ class CelEngine:
         program = self._program(expression)
         return program if isinstance(program, str) else None
 
-    async def ask(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Answer each question in its place, without yielding to others."""
-        return [self._answer(question.guard.expression, question.inputs) for question in questions]
+    def ask(self, questions: Sequence[Question]) -> asyncio.Future[list[Verdict]]:
+        """Answer each question in its place, at once: the future is done."""
+        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        answer.set_result([self._answer(question.guard.expression, question.inputs) for question in questions])
+        return answer
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         program = self._program(expression)

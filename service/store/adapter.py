@@ -9,11 +9,12 @@ from typing import cast
 from domain.decide import Facts
 from domain.definition import Definition
 from handlers.faults import OutcomeUnknown
-from handlers.ports import JournalRow, Loaded, Ownership, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Turn, Wanted
 from service.store import apply as writing
 from service.store import load as reading
 from service.store import partitions
 from service.store.outbox import read_outbox
+from service.store.parked import load_parked, load_parked_records
 from service.store.pool import Connection, Pool, faults_of
 
 DEFINITIONS_KEPT = 1000
@@ -39,6 +40,16 @@ class PostgresStore:
         """Read everything a turn needs."""
         async with self._connection() as connection:
             return await reading.load(connection, owned, wanted)
+
+    async def parked(self, owned: Ownership) -> list[Parked]:
+        """Return what the partition has parked."""
+        async with self._connection() as connection:
+            return await load_parked(connection, owned)
+
+    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> list[ParkedRecord]:
+        """Return the records of parked commands."""
+        async with self._connection() as connection:
+            return await load_parked_records(connection, owned, offsets)
 
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition's version, compiled once."""

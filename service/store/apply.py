@@ -12,9 +12,10 @@ from domain.decide import Facts
 from domain.workflow import Workflow, dump
 from handlers.faults import Fenced, OutcomeUnknown
 from handlers.ports import JournalRow, Ownership, Turn
+from handlers.written import kept_headers
 from service.store.pool import CONFLICT, Connection, Pool, faults_of
 
-APPLY = f"select apply_v1({', '.join(f'${number}' for number in range(1, 36 + 1))})"
+APPLY = f"select apply_v2({', '.join(f'${number}' for number in range(1, 56 + 1))})"
 LOCK_PARTITION = "select 1 from partition where part = $1 and epoch = $2 and turn = $3 for update"
 LOCK_COUNTERS = """
 select definition, max_open - open as room from open_count
@@ -47,7 +48,7 @@ class LockedSession:
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply within the lock, once: a conflict ends the transaction, and its commit then writes nothing.
 
-        Not in a savepoint: apply_v1 tells the ids of its own turn by the transaction's id.
+        Not in a savepoint: apply_v2 tells the ids of its own turn by the transaction's id.
         """
         return await apply(self.connection, owned, turn)
 
@@ -80,6 +81,36 @@ def arguments(owned: Ownership, turn: Turn) -> list[Any]:
         *_columns(turn.rows),
         list(turn.open_deltas),
         list(turn.open_deltas.values()),
+        *(_parked(turn) if turn.parked or turn.postponed or turn.unparked else _NOTHING_PARKED),
+    ]
+
+
+_NOTHING_PARKED: list[list[Any]] = [[]] * 20
+
+
+def _parked(turn: Turn) -> list[list[Any]]:
+    parked = [record.parked for record in turn.parked]
+    return [
+        [each.offset for each in parked],
+        [each.workflow_id for each in parked],
+        [each.command_id for each in parked],
+        [each.reason for each in parked],
+        [each.detail for each in parked],
+        [each.parked_at for each in parked],
+        [each.attempts for each in parked],
+        [each.not_before for each in parked],
+        [each.expires_at for each in parked],
+        [record.topic for record in turn.parked],
+        [record.timestamp for record in turn.parked],
+        [record.key for record in turn.parked],
+        [record.value for record in turn.parked],
+        [orjson.dumps(kept_headers(record)[0]).decode() for record in turn.parked],
+        [each.offset for each in turn.postponed],
+        [each.reason for each in turn.postponed],
+        [each.detail for each in turn.postponed],
+        [each.attempts for each in turn.postponed],
+        [each.not_before for each in turn.postponed],
+        [each.offset for each in turn.unparked],
     ]
 
 
@@ -109,7 +140,7 @@ def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
 
 
 def _columns(rows: Sequence[JournalRow]) -> list[list[Any]]:
-    """Return the rows column by column, in the order of apply_v1's arguments.
+    """Return the rows column by column, in the order of apply_v2's arguments.
 
     A column without a value is sent empty: the server fills it up, and the driver need not look at each.
     """

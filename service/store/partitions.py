@@ -32,6 +32,8 @@ class PartitionState:
     tick_time: datetime | None
     halted: str | None
     outbox_age_s: float | None
+    parked: int
+    parked_since: datetime | None
 
 
 async def ensure(connection: Connection, *, cluster_id: str, n_parts: int) -> None:
@@ -90,7 +92,7 @@ async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
 async def claim(connection: Connection, part: int, *, owner: str, generation: int, damper: timedelta) -> Ownership:
     """Become the partition's owner; raises Fenced where a later generation has it, Parted where there is none."""
     with faults_of():
-        row = await connection.fetchrow("select * from claim_v1($1, $2, $3, $4)", part, owner, generation, damper)
+        row = await connection.fetchrow("select * from claim_v2($1, $2, $3, $4)", part, owner, generation, damper)
         known = row is not None or await connection.fetchval("select true from partition where part = $1", part)
     if not known:
         raise Parted(part, "the store does not know it: run `turnstile topics grow`, then restart the workers")
@@ -128,11 +130,13 @@ async def note_halted(connection: Connection, part: int, epoch: int, reason: str
 
 
 async def states(connection: Connection) -> list[PartitionState]:
-    """Return every partition as it stands, with the age in seconds of its oldest unpublished row."""
+    """Return every partition as it stands, with the age in seconds of its oldest unpublished row and what is parked."""
     with faults_of():
         rows = await connection.fetch(
             """
-            select p.*, extract(epoch from clock_timestamp() - j.decided_at)::float8 as outbox_age_s
+            select p.*, extract(epoch from clock_timestamp() - j.decided_at)::float8 as outbox_age_s,
+                   (select count(*) from parked k where k.part = p.part) as parked,
+                   (select min(parked_at) from parked k where k.part = p.part) as parked_since
               from partition p left join journal j on j.part = p.part and j.seq = p.published_seq
              order by p.part
             """

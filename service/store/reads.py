@@ -57,6 +57,10 @@ _REFUSALS = f"""
 {_REPLIED} and ($2::timestamptz is null or decided_at >= $2) and position('"outcome":"rejected"'::bytea in reply) > 0
  order by decided_at desc, seq desc limit $3
 """
+_PARKED = """
+select part, record_offset, workflow_id, command_id::text, reason, detail, parked_at, attempts, not_before, expires_at
+  from parked where workflow_id = $1 or command_id = $2 order by part, record_offset limit $3
+"""
 _LETTERS = "select part, seq, decided_at, {letter} as letter from journal where kind = 'dead_letter'"
 _WHOLE = "convert_from(event, 'UTF8')"
 # Base64 has no quotation marks.
@@ -137,6 +141,22 @@ class DeadLetterRow:
     seq: int
     decided_at: datetime
     letter: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedCommand:
+    """A command whose outcome is still open; `reason` is handlers.ports.ParkReason."""
+
+    part: int
+    record_offset: int
+    workflow_id: str
+    command_id: str | None
+    reason: str
+    detail: str
+    parked_at: datetime
+    attempts: int
+    not_before: datetime
+    expires_at: datetime | None
 
 
 @asynccontextmanager
@@ -220,6 +240,15 @@ async def outcomes_of_command(connection: Connection, command_id: UUID) -> list[
     with faults_of():
         rows = await connection.fetch(f"{_REPLIES} where command_id = $1 order by decided_at", command_id)
     return [_outcome(row) for row in rows]
+
+
+async def parked(
+    connection: Connection, workflow_id: str, command_id: UUID | None = None, *, limit: int = PAGE
+) -> list[ParkedCommand]:
+    """Return the parked commands of a workflow, or of a command id, in their order."""
+    with faults_of():
+        rows = await connection.fetch(_PARKED, workflow_id, command_id, limit)
+    return [ParkedCommand(**dict(row)) for row in rows]
 
 
 async def dead_letters(connection: Connection, *, limit: int = PAGE, offset: int = 0) -> list[DeadLetterRow]:

@@ -18,7 +18,7 @@ from domain.definition import Definition, compile_document
 from domain.rejections import refusal
 from handlers.decode import Invalid, Readable, Unreadable, decode
 from handlers.ports import JournalRow
-from handlers.written import accepted_rows, answer_invalid, dead_letter_row, refused_row, repeated_row
+from handlers.written import accepted_rows, answer_unbound, dead_letter_row, refused_row, repeated_row
 from service.broker.records import OutRecord, own_records
 
 NOW = "2026-11-21T09:30:00.000000Z"
@@ -51,7 +51,7 @@ def _rows(came: Came) -> list[JournalRow]:
     if isinstance(received, Unreadable):
         return [dead_letter_row(received)]
     if isinstance(received, Invalid):
-        return [answer_invalid(received, received.problem, NOW)]
+        return [answer_unbound(received, received.problem, NOW)]
     return _answers(received)
 
 

@@ -80,6 +80,18 @@ def test_states_named_by_people_are_allowed() -> None:
     assert list(definition.outgoing) == ["Take in charge ticket"]
 
 
+@pytest.mark.parametrize("choice", ["reject", "wait"])
+def test_a_definition_says_what_an_unavailable_guard_means(choice: str) -> None:
+    """It may refuse its command, as it does unless told, or let it wait; nothing else, and nowhere else."""
+    assert (choice, "reject") == (compiled(on_unavailable=choice).on_unavailable, compiled().on_unavailable)
+    assert [("error", "BAD_VALUE", ("on_unavailable",))] == found(on_unavailable="allow")
+    guard = {"cel": "true", "on_unavailable": choice}
+    transitions = [{"name": "open", "from": "NEW", "to": "OPEN", "guard": guard}]
+    assert [("error", "UNKNOWN_CLAUSE", ("transitions", 0, "guard", "on_unavailable"))] == found(
+        transitions=transitions
+    )
+
+
 def test_the_clauses_of_later_builds_are_told_from_mistakes() -> None:
     """Both are errors: nothing is stored and ignored."""
     transition = {"name": "open", "from": "NEW", "to": "OPEN", "roles": ["admin"], "gard": "true"}

@@ -15,7 +15,7 @@ from domain.definition import Definition
 from domain.idempotency import Remembered
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Poison
-from handlers.ports import JournalRow, Loaded, Ownership, Place, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Place, Turn, Wanted
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -63,6 +63,7 @@ class MemoryStore:
     remembered: dict[tuple[int, str, str], Remembered] = field(default_factory=dict)
     definitions: dict[str, dict[int, Definition]] = field(default_factory=dict)
     counts: dict[str, OpenCount] = field(default_factory=dict)
+    waiting: dict[tuple[int, int], ParkedRecord] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -104,6 +105,14 @@ class MemoryStore:
             },
             latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
         )
+
+    async def parked(self, owned: Ownership) -> list[Parked]:
+        """Return what the partition has parked."""
+        return [self.waiting[key].parked for key in sorted(self.waiting) if key[0] == owned.part]
+
+    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> list[ParkedRecord]:
+        """Return the records of parked commands."""
+        return [replace(found) for offset in sorted(offsets) if (found := self.waiting.get((owned.part, offset)))]
 
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition's version."""
@@ -148,6 +157,9 @@ class MemoryStore:
             body = self.workflows.get((owned.part, changed.workflow_id))
             if body is None or parse(body).version >= changed.version:
                 raise Fenced("workflows changed behind their owner")
+        known = {offset for part, offset in self.waiting if part == owned.part}
+        if not known.issuperset(each.offset for each in (*turn.postponed, *turn.unparked)):
+            raise Fenced("parked commands changed behind their owner")
         growing = {name: delta for name, delta in turn.open_deltas.items() if delta > 0}
         full = {name: room for name, room in self._room(growing).items() if room < growing[name]}
         if full:
@@ -176,6 +188,12 @@ class MemoryStore:
             if row.command_id is not None:
                 key = (part, row.key or "", row.command_id)
                 self.remembered[key] = Remembered(row.digest or b"", row.reply or b"")
+        for record in turn.parked:
+            self.waiting[part, record.offset] = replace(record)
+        for each in turn.postponed:
+            self.waiting[part, each.offset].parked = each
+        for each in turn.unparked:
+            del self.waiting[part, each.offset]
         for name, delta in turn.open_deltas.items():
             if name in self.counts:
                 self.counts[name].open += delta
@@ -206,6 +224,7 @@ def _refuse_poison(turn: Turn) -> None:
     """PostgreSQL's texts hold no NUL; its bytes do."""
     texts = [text for row in turn.rows for text in (row.key, row.workflow_id, row.type, row.traceparent)]
     workflows = [*turn.created, *turn.changed]
+    texts += [text for row in turn.parked for text in (row.parked.workflow_id, row.parked.detail)]
     texts += [text for row in workflows for text in (row.workflow_id, row.root_id, row.tenant, row.state)]
     if any("\0" in text for text in texts if text is not None):
         raise Poison("22021: a text holds a NUL")

@@ -10,6 +10,7 @@ from domain.evolve import fold
 from domain.workflow import Workflow, parse
 from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.judgement import Limits
+from handlers.parking import Parking
 from handlers.ports import Guards, JournalRow, Ownership
 from tests.fakes.ports import CommandRecord, ScriptedGuards
 from tests.fakes.store import MemoryStore
@@ -26,17 +27,22 @@ class Turns:
     limits: Limits = field(default_factory=Limits)
     taken: list[Taken] = field(default_factory=list)
     owned: dict[int, Ownership] = field(default_factory=dict)
+    parking: dict[int, Parking] = field(default_factory=dict)
 
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
+        handler = CommandsHandler(self.store, self.guards, self.limits)
         if part not in self.owned:
             self.owned[part] = await self.store.claim(part, 1)
+        if part not in self.parking:
+            self.parking[part] = await handler.open(self.owned[part])
         owned = self.owned[part]
         for offset, record in enumerate(records, start=owned.next_offset):
             record.offset, record.partition = offset, part
-        handler = CommandsHandler(self.store, self.guards, self.limits)
         before = len(self.store.journal[part])
-        self.owned[part] = await handler.take_turn(owned, records, wakeup, applied=self.taken.append)
+        self.owned[part] = await handler.take_turn(
+            owned, records, wakeup, parking=self.parking[part], applied=self.taken.append
+        )
         return self.store.journal[part][before:]
 
     async def replies(self, *records: CommandRecord, part: int = 0) -> list[dict[str, Any]]:

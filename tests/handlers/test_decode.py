@@ -14,7 +14,7 @@ from contracts.commands import CreateWorkflow
 from contracts.dead_letters import DeadLetterReason
 from domain.idempotency import content_digest
 from handlers.decode import Invalid, Readable, Received, Unreadable, decode
-from handlers.written import answer_invalid, dead_letter_row, forward_row
+from handlers.written import answer_unbound, dead_letter_row, forward_row
 from tests.fakes.machines import create, identified, move
 from tests.fakes.ports import CommandRecord
 
@@ -32,7 +32,7 @@ def read(value: bytes | None, **fields: Any) -> Received:  # noqa: ANN401 - a re
     if isinstance(received, Unreadable):
         dead_letter_row(received)
     else:
-        answer_invalid(received, "a problem", NOW)
+        answer_unbound(received, "a problem", NOW)
     if isinstance(received, Readable):
         forward_row(received, 1, "root")
     return received

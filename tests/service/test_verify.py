@@ -11,6 +11,7 @@ import pytest
 
 from contracts.rejections import Code
 from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.parking import Parking
 from handlers.placement import partition_of
 from service.app import Endpoints
 from service.definitions.files import read_definition
@@ -74,7 +75,7 @@ async def _decide(url: str) -> None:
             bodies = [body for each in WORKFLOWS if partition_of(each, PARTS) == part for body in _commands(each)]
             now_ms = int(time.time() * 1000)
             records = numbered(CommandRecord(orjson.dumps(body), partition=part, timestamp=now_ms) for body in bodies)
-            await handler.take_turn(await store.claim(part, 1), records, Wakeup(), applied=_ignore)
+            await handler.take_turn(await store.claim(part, 1), records, Wakeup(), parking=Parking(), applied=_ignore)
     finally:
         await pool.close()
 

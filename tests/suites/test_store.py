@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+import asyncpg
 import orjson
 import pytest
 
@@ -18,12 +19,25 @@ from domain.idempotency import Remembered
 from domain.instants import written
 from domain.workflow import Workflow
 from handlers.faults import Fenced, Poison
-from handlers.ports import Claims, JournalRow, Outbox, Ownership, Place, Store, Turn, Wanted
+from handlers.ports import (
+    Claims,
+    JournalRow,
+    Outbox,
+    Ownership,
+    Parked,
+    ParkedRecord,
+    ParkReason,
+    Place,
+    Store,
+    Turn,
+    Wanted,
+)
 from service.app import Endpoints
 from service.definitions.files import read_definition
 from service.settings import Settings
 from service.store import schema
 from service.store.adapter import PostgresStore
+from service.store.apply import arguments
 from service.store.definitions import apply_definition
 from service.store.partitions import ensure
 from service.store.pool import Pool, fresh_database, open_pool
@@ -602,6 +616,134 @@ async def test_two_owners_of_one_partition_apply_once(bench: Bench) -> None:
     outcomes = await asyncio.gather(*(bench.store.apply(owned, turn) for turn in turns), return_exceptions=True)
     assert ["Fenced", "Ownership"] == sorted(type(outcome).__name__ for outcome in outcomes)
     assert 1 == len(await rows_of(bench, 0))
+
+
+def parked(offset: int, workflow_id: str = "w", **fields: Any) -> ParkedRecord:  # noqa: ANN401 - of a parked command
+    """Return a parked command's record, with all that a record may hold."""
+    entry = Parked(
+        offset=offset,
+        workflow_id=workflow_id,
+        command_id=identified(offset),
+        reason=ParkReason.GUARD,
+        detail="nobody knows é",
+        parked_at=AT,
+        attempts=0,
+        not_before=AT,
+        expires_at=AT + timedelta(days=1),
+    )
+    return ParkedRecord(
+        topic="turnstile.commands",
+        partition=0,
+        offset=offset,
+        timestamp=1_795_253_400_123,
+        key=b"\xff\x00",
+        value=b'{"a":"\\u0000"}',
+        headers=[("a header", b"\xfe"), ("a header", None)],
+        parked=entry._replace(**fields),
+    )
+
+
+async def test_what_is_parked_is_read_back_as_it_was_written(bench: Bench) -> None:
+    """By offset, with or without the records, for its own partition alone, and by whoever claims it next."""
+    owned = await bench.store.claim(0, 1)
+    bare = parked(7, "", command_id=None, reason=ParkReason.ERROR, expires_at=None)
+    bare.key, bare.value, bare.headers = None, None, []
+    records = [parked(3), parked(4, "v", reason=ParkReason.BEHIND), bare]
+    owned = await applied(bench, owned, Turn(8, AT, parked=records))
+    again = await bench.store.claim(0, 1)
+    assert (1, 8) == (again.turn, again.next_offset)
+    assert [record.parked for record in records] == await bench.store.parked(again)
+    assert [records[0], records[2]] == await bench.store.parked_records(again, [7, 3])
+    assert [] == await bench.store.parked(await bench.store.claim(1, 1))
+
+
+async def test_what_is_parked_is_postponed_and_let_go_of_by_turns(bench: Bench) -> None:
+    """Such a turn need not move the offset; what it does not name stays as it was."""
+    owned = await bench.store.claim(0, 1)
+    owned = await applied(bench, owned, Turn(3, AT, parked=[parked(0), parked(1), parked(2)]))
+    later = parked(1).parked._replace(
+        reason=ParkReason.ERROR, detail="KeyError", attempts=2, not_before=AT + timedelta(minutes=1)
+    )
+    owned = await applied(bench, owned, Turn(3, AT, postponed=[later], unparked=[parked(0).parked]))
+    assert [later, parked(2).parked] == await bench.store.parked(owned)
+    assert (2, 3) == (owned.turn, owned.next_offset)
+
+
+async def test_a_fenced_turn_leaves_what_is_parked(bench: Bench) -> None:
+    """A former owner neither parks, nor postpones, nor lets go of anything."""
+    stale = await bench.store.claim(0, 1)
+    stale = await applied(bench, stale, Turn(1, AT, parked=[parked(0)]))
+    owned = await bench.store.claim(0, 1)
+    for turn in (
+        Turn(2, AT, parked=[parked(1)]),
+        Turn(1, AT, postponed=[parked(0).parked._replace(attempts=9)]),
+        Turn(1, AT, unparked=[parked(0).parked]),
+    ):
+        with pytest.raises(Fenced):
+            await bench.store.apply(stale, turn)
+    assert [parked(0).parked] == await bench.store.parked(owned)
+
+
+@pytest.mark.parametrize("kind", ["postponed", "unparked"])
+async def test_what_is_not_parked_is_not_let_go_of(bench: Bench, kind: str) -> None:
+    """An owner whose memory is not what the store holds is fenced, and nothing of its turn is written."""
+    owned = await bench.store.claim(0, 1)
+    turn = creation(owned, "a")
+    getattr(turn, kind).append(parked(5).parked)
+    with pytest.raises(Fenced):
+        await bench.store.apply(owned, turn)
+    assert [] == await rows_of(bench, 0)
+
+
+async def test_a_conflict_leaves_what_is_parked(bench: Bench) -> None:
+    """A turn that meets a conflict parks nothing and lets go of nothing."""
+    await bench.add(door(max_open=1, version=2))
+    owned = await bench.store.claim(0, 1)
+    owned = await applied(bench, owned, Turn(1, AT, parked=[parked(0)]))
+    turn = creation(owned, "a", "b")
+    turn.parked, turn.unparked = [parked(1)], [parked(0).parked]
+    assert Facts(room={DOOR: 1}) == await bench.store.apply(owned, turn)
+    assert [parked(0).parked] == await bench.store.parked(owned)
+
+
+@pytest.mark.stack
+async def test_a_worker_of_the_version_before_is_kept_from_what_it_does_not_know(
+    servers: Endpoints, settings: Settings
+) -> None:
+    """Its functions go on working, but for a partition with parked commands: there they are fenced, and say why."""
+    async with _postgres(servers.database_url, settings.prefix) as bench:
+        assert isinstance(bench, PostgresBench)
+        await bench.add(door(max_open=1, version=2))
+        of_before = arguments(replace(await bench.store.claim(0, 1), epoch=2), creation(_unclaimed(), "a"))[:36]
+        call = f"select apply_v1({', '.join(f'${number}' for number in range(1, 37))})"
+        async with bench.pool.acquire() as connection:
+            assert 2 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
+            assert 1 == await connection.fetchval(call, *of_before)
+            with pytest.raises(asyncpg.PostgresError) as full:
+                await connection.fetchval(call, *arguments(_unclaimed(turn=1, next_offset=1), _second())[:36])
+            assert ("TS002", '{"room": {"shop.door": 0}, "taken": {}}') == (full.value.sqlstate, full.value.detail)
+            owned = await bench.store.claim(0, 1)
+            owned = await applied(bench, owned, Turn(2, AT, parked=[parked(1)]))
+            stands = await connection.fetchrow("select * from partition where part = 0")
+            for query, given in (
+                ("select * from claim_v1(0, 'old', 1, '12 s')", []),
+                (call, arguments(owned, creation(owned, "b"))[:36]),
+            ):
+                with pytest.raises(asyncpg.PostgresError, match="partition 0 has parked commands") as fenced:
+                    await connection.fetch(query, *given)
+                assert "TS001" == fenced.value.sqlstate
+            assert stands == await connection.fetchrow("select * from partition where part = 0")
+            assert 1 == await connection.fetchval("select epoch from claim_v1(1, 'old', 1, '12 s')")
+            await applied(bench, owned, Turn(2, AT, unparked=[parked(1).parked]))
+            assert 4 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
+
+
+def _unclaimed(turn: int = 0, next_offset: int = 0) -> Ownership:
+    return Ownership(0, 2, turn, next_offset, 1 + turn, 1, UUID(int=1), PARTS)
+
+
+def _second() -> Turn:
+    return creation(_unclaimed(turn=1, next_offset=1), "b")
 
 
 async def test_a_large_turn_keeps_its_order(bench: Bench) -> None:

@@ -26,7 +26,7 @@ def list_(*, as_json: AsJson = False) -> None:
             say_json(_fields(state))
         return
     say_table(
-        ("partition", "owner", "epoch", "turn", "next offset", "next row", "waiting", "touched", "halted"),
+        ("partition", "owner", "epoch", "turn", "next offset", "next row", "waiting", "parked", "touched", "halted"),
         (
             (
                 state.part,
@@ -36,6 +36,7 @@ def list_(*, as_json: AsJson = False) -> None:
                 state.next_offset,
                 state.next_seq,
                 state.next_seq - state.published_seq,
+                state.parked,
                 f"{state.touched_at:%Y-%m-%d %H:%M:%S}",
                 state.halted,
             )

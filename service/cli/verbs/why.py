@@ -1,6 +1,7 @@
 """`why`: what brought a workflow into its state, what was refused since and on which grounds, what is allowed now."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from service.cli.verbs.reach import asking
 from service.cli.verbs.wording import rejection_lines, reply_lines
 from service.store.load import load_definition
 from service.store.pool import Connection
-from service.store.reads import Found, get_workflow, last_event, outcomes_of_command, refusals
+from service.store.reads import Found, ParkedCommand, get_workflow, last_event, outcomes_of_command, parked, refusals
 
 Document = dict[str, Any]
 
@@ -54,9 +55,13 @@ async def _explain(connection: Connection, subject: str, *, every: bool, limit: 
             rows = [row for each in ids if (row := await get_workflow(connection, each)) is not None]
             now = [await _workflow(connection, row, every=False, limit=limit) for row in rows]
             return {"command_id": subject, "outcomes": [outcome.reply for outcome in outcomes], "workflows": now}
+    waiting = await parked(connection, subject, command_id, limit=limit)
+    if any(each.command_id == subject for each in waiting):
+        return {"command_id": subject, "parked": _written(waiting)}
     refused = await refusals(connection, subject, limit=limit)
-    if refused:
-        return {"workflow_id": subject, "state": None, "refusals": [outcome.reply for outcome in refused]}
+    if refused or waiting:
+        said = [outcome.reply for outcome in refused]
+        return {"workflow_id": subject, "state": None, "refusals": said, "parked": _written(waiting)}
     hint = (
         "; if it is a command's id, it was not decided yet, or refused in a way that does not bind it: "
         "`turnstile why WORKFLOW --all` shows that"
@@ -71,6 +76,7 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
     last = await last_event(connection, workflow.workflow_id)
     refused = await refusals(connection, workflow.workflow_id, since=None if every else last, limit=limit)
     definition = await load_definition(connection, workflow.definition, workflow.definition_version)
+    waiting = await parked(connection, workflow.workflow_id, limit=limit)
     ways = () if definition is None else definition.outgoing.get(workflow.state, ())
     return {
         "workflow_id": workflow.workflow_id,
@@ -81,6 +87,7 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
         "open": found.is_open,
         "last_change": None if last is None else last.event,
         "refusals": [outcome.reply for outcome in refused],
+        "parked": _written(waiting),
         "allowed": [
             {"transition": way.name, "target_state": way.target, "guard": way.guard.expression if way.guard else None}
             for way in ways
@@ -88,7 +95,14 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
     }
 
 
+def _written(waiting: Sequence[ParkedCommand]) -> list[Document]:
+    return [asdict(each) for each in waiting]
+
+
 def _lines(document: Document) -> Iterator[str]:
+    if "outcomes" not in document and "refusals" not in document:
+        yield from map(_waits, document["parked"])
+        return
     for reply in document.get("outcomes", ()):
         yield f"decided at {reply['decided_at']}"
         yield from reply_lines(reply)
@@ -112,11 +126,18 @@ def _standing(workflow: Document) -> Iterator[str]:
     for reply in workflow["refusals"]:
         yield f"refused at {reply['decided_at']}  command {reply['command_id']}"
         yield from rejection_lines(reply["rejection"])
+    yield from map(_waits, workflow["parked"])
     if workflow["state"] is not None:
         yield "allowed now" if workflow["allowed"] else "nothing is allowed now: no transition leaves this state"
         for way in workflow["allowed"]:
             guard = f"  if {way['guard']}" if way["guard"] else ""
             yield f"  {way['transition']} -> {way['target_state']}{guard}"
+
+
+def _waits(each: Document) -> str:
+    tried = f", tried {each['attempts']} times" if each["attempts"] else ""
+    since = f"{each['parked_at']:%Y-%m-%dT%H:%M:%SZ}"
+    return f"parked since {since}  command {each['command_id']} of {each['workflow_id']}: {each['detail']}{tried}"
 
 
 def _uuid(text: str) -> UUID | None:

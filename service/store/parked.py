@@ -1,0 +1,49 @@
+"""Reads a partition's parked commands back: their order at each claim, their bytes when they are looked at again."""
+
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from handlers.ports import Ownership, Parked, ParkedRecord, ParkReason
+from service.store.pool import Connection, faults_of
+
+_FIELDS = "record_offset, workflow_id, command_id::text, reason, detail, parked_at, attempts, not_before, expires_at"
+PARKED = f"select {_FIELDS} from parked where part = $1 order by record_offset"  # noqa: S608 - names of ours
+RECORDS = f"""
+select {_FIELDS}, topic, broker_ms, key, value, headers
+  from parked where part = $1 and record_offset = any ($2) order by record_offset
+"""  # noqa: S608 - as above
+
+
+async def load_parked(connection: Connection, owned: Ownership) -> list[Parked]:
+    """Return what a partition has parked, by offset."""
+    with faults_of():
+        return [_parked(row) for row in await connection.fetch(PARKED, owned.part)]
+
+
+async def load_parked_records(connection: Connection, owned: Ownership, offsets: Sequence[int]) -> list[ParkedRecord]:
+    """Return parked commands with their records, by offset."""
+    with faults_of():
+        rows = await connection.fetch(RECORDS, owned.part, list(offsets))
+    return [
+        ParkedRecord(
+            topic=row["topic"],
+            partition=owned.part,
+            offset=row["record_offset"],
+            timestamp=row["broker_ms"],
+            key=row["key"],
+            value=row["value"],
+            headers=[
+                (name, None if value is None else b64decode(value)) for name, value in orjson.loads(row["headers"])
+            ],
+            parked=_parked(row),
+        )
+        for row in rows
+    ]
+
+
+def _parked(row: Any) -> Parked:  # noqa: ANN401 - the driver's row
+    offset, workflow_id, command_id, reason, *others = tuple(row)[: len(Parked._fields)]
+    return Parked(offset, workflow_id, command_id, ParkReason(reason), *others)

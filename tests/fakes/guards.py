@@ -1,0 +1,52 @@
+"""Guards that answer when a test says so."""
+
+import asyncio
+from collections.abc import Sequence
+
+from contracts.predicates import Verdict
+from domain.guards import Question
+from tests.fakes.ports import ENGINE, scripted
+
+
+class HeldGuards:
+    """Answers as ScriptedGuards does, but those of `held` workflows (or all) only when they are let go."""
+
+    def __init__(self, *held: str, every: bool = False) -> None:
+        self.held = set(held)
+        self.every = every
+        self.pending: list[tuple[Question, asyncio.Future[list[Verdict]]]] = []
+        self.asked: list[str] = []
+
+    def ask(self, questions: Sequence[Question]) -> asyncio.Future[list[Verdict]]:
+        """Answer, at once or later."""
+        (question,) = questions
+        workflow_id = question.inputs["workflow"]["workflow_id"]
+        self.asked.append(workflow_id)
+        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        if self.every or workflow_id in self.held:
+            self.pending.append((question, answer))
+        else:
+            answer.set_result([scripted(question)])
+        return answer
+
+    async def let_go(self, *workflow_ids: str, fault: Exception | None = None) -> None:
+        """Answer what was asked about some workflows, or all; whoever waits has heard of it afterwards."""
+        waiting, self.pending = self.pending, []
+        for question, answer in waiting:
+            if workflow_ids and question.inputs["workflow"]["workflow_id"] not in workflow_ids:
+                self.pending.append((question, answer))
+            elif fault is not None and not answer.done():
+                answer.set_exception(fault)
+            elif not answer.done():
+                answer.set_result([scripted(question)])
+        await asyncio.sleep(0)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Return the workflows whose guards somebody still wants to know about."""
+        return [question.inputs["workflow"]["workflow_id"] for question, answer in self.pending if not answer.done()]
+
+
+def unavailable(cause: str) -> Verdict:
+    """Return the verdict of an engine that cannot tell."""
+    return Verdict(outcome="unavailable", cause=cause, engine=ENGINE)

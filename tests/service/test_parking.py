@@ -1,0 +1,114 @@
+"""A partition's owner with parked commands: woken by answers, counted, and let go of with the partition."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from handlers.commands import CommandsHandler
+from handlers.judgement import Limits
+from service.ownership import PartitionOwner
+from service.relay import Relay
+from service.telemetry import Telemetry
+from service.tokens import TokenBucket
+from tests.eventually import assert_eventually
+from tests.fakes.guards import HeldGuards
+from tests.fakes.machines import compiled, create, door, move, sent
+from tests.fakes.ports import MemoryBroker, MemoryLog, numbered
+from tests.fakes.store import MemoryStore
+
+RECORDS = numbered(
+    [
+        sent(create("w")),
+        sent(create("v")),
+        sent(move("w", "pull", context={"strong": True})),
+        sent(move("w", "open")),
+        sent(move("v", "open")),
+    ]
+)
+
+
+class Scene:
+    """A partition's owner on a store in memory, its log already holding RECORDS; `guards` answer when let go."""
+
+    def __init__(self, store: MemoryStore, broker: MemoryBroker) -> None:
+        self.store, self.broker = store, broker
+        self.guards = HeldGuards("w")
+        self.telemetry = Telemetry()
+        self.log = MemoryLog(end=len(RECORDS))
+        self.owner = PartitionOwner(
+            0,
+            log_of_commands=self.log,
+            claims=store,
+            handler=CommandsHandler(store, self.guards, Limits(guard_budget_seconds=0, guard_seconds_max=60)),
+            relays=lambda owned: Relay(
+                owned,
+                outbox=store,
+                publishers=broker.publisher,
+                tokens=TokenBucket(1_000_000, 1_000),
+                telemetry=self.telemetry,
+            ),
+            telemetry=self.telemetry,
+            turn_records_max=500,
+        )
+
+    async def published(self) -> list[int]:
+        """Return the offsets of the published rows, after delivering what waits."""
+        seeks = [offset for name, offset in self.log.calls if name == "seek"]
+        if seeks and self.log.fetching:
+            for record in RECORDS[seeks[-1] :]:
+                self.owner.inbox.put(record)
+        return [row.record_offset for _, row in self.broker.published]
+
+    async def asked(self) -> list[str]:
+        """Return whose guards are being asked."""
+        return self.guards.waiting
+
+    def shown(self, name: str, **labels: str) -> float | None:
+        """Return a metric's value."""
+        return self.telemetry.registry.get_sample_value(name, labels)
+
+
+@asynccontextmanager
+async def owning(scene: Scene) -> AsyncIterator[None]:
+    """Run the owner, and drain it in the end."""
+    task = asyncio.create_task(scene.owner.run())
+    try:
+        yield
+        scene.owner.drain()
+        async with asyncio.timeout(10):
+            await task
+    finally:
+        task.cancel()
+
+
+async def test_an_answer_wakes_the_partition() -> None:
+    """No record and no tick is needed; meanwhile the metrics say how many wait, and why."""
+    store = MemoryStore()
+    store.add(compiled(door()))
+    scene = Scene(store, MemoryBroker())
+    async with owning(scene):
+        await assert_eventually([0, 1, 4], scene.published)
+        assert (2, 1, 1) == (
+            scene.shown("turnstile_parked", part="0"),
+            scene.shown("turnstile_commands_parked_total", reason="guard"),
+            scene.shown("turnstile_commands_parked_total", reason="behind"),
+        )
+        await scene.guards.let_go()
+        await assert_eventually([0, 1, 4, 2, 3], scene.published)
+    assert 0 == scene.shown("turnstile_parked", part="0")
+
+
+async def test_the_next_owner_goes_on_with_what_is_parked() -> None:
+    """The first leaves no question behind; the second asks at once, without a record or a tick."""
+    store, broker = MemoryStore(), MemoryBroker()
+    store.add(compiled(door()))
+    first = Scene(store, broker)
+    async with owning(first):
+        await assert_eventually([0, 1, 4], first.published)
+        assert ["w"] == first.guards.waiting
+    assert ([], 0) == (first.guards.waiting, first.shown("turnstile_parked", part="0"))
+    second = Scene(store, broker)
+    async with owning(second):
+        await assert_eventually(["w"], second.asked)
+        await second.guards.let_go()
+        await assert_eventually([0, 1, 4, 2, 3], second.published)
