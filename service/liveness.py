@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 
 import structlog
 
@@ -42,7 +41,7 @@ class LoopTurns:
             self._telemetry.loop_lag.set(max(loop.time() - due, 0.0))
 
 
-def end_when_still(turns: LoopTurns, *, code: int, end: Callable[[int], None] = os._exit) -> threading.Thread:
+def end_when_still(turns: LoopTurns, *, code: int) -> None:
     """Start the thread that ends the process with `code`, once the calling thread's loop stands still."""
     watched = threading.get_ident()
 
@@ -53,8 +52,6 @@ def end_when_still(turns: LoopTurns, *, code: int, end: Callable[[int], None] = 
         frame = sys._current_frames().get(watched)  # noqa: SLF001 - the only way to another thread's stack
         where = "".join(traceback.format_stack(frame)) if frame is not None else "it has ended"
         log.critical("loop.stuck", reason=f"the loop has not turned for {STEPS_MAX * STEP_SECONDS:g} s", at=where)
-        end(code)
+        os._exit(code)
 
-    thread = threading.Thread(target=watch, name="loop-watchdog", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=watch, name="loop-watchdog", daemon=True).start()
