@@ -35,8 +35,9 @@ class JournalRow(NamedTuple):
     """One row of the journal: an event, the reply of its command, or what leaves another way.
 
     It is history, outbox, stored reply and idempotency record at once. `kind` is "event", "reply",
-    "dead_letter" or "forward"; `key` the record's key; `type` the `ce_type` of what it publishes.
-    `command_id` is set where the reply binds the id. `record_offset` is the command record's own.
+    "dead_letter", "forward" or "adopted", which publishes nothing; `key` the record's key; `type` the
+    `ce_type` of what it publishes. `command_id` is set where the reply binds the id. `record_offset` is
+    the command record's own.
     """
 
     kind: str
@@ -216,11 +217,19 @@ class Claims(Protocol):
     """What ownership needs of the store."""
 
     async def claim(self, part: int, generation: int) -> Ownership:
-        """Become a partition's owner; raises Fenced for a stale generation."""
+        """Become a partition's owner, unless it is halted; raises Fenced for a stale generation."""
         ...
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why the partition is halted."""
+        ...
+
+    async def halts(self) -> Mapping[int, str | None]:
+        """Return each partition, and why it is halted if it is."""
+        ...
+
+    async def halt_all(self, reason: str) -> None:
+        """Halt every partition of the store."""
         ...
 
 

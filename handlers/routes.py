@@ -42,7 +42,7 @@ def subscribe(
         decoder=_decode,
         ack_policy=AckPolicy.MANUAL,
         no_reply=True,
-        auto_offset_reset="latest",
+        auto_offset_reset="none",
         isolation_level="read_committed",
         partition_assignment_strategy=(RangePartitionAssignor,),
         batch_timeout_ms=POLL_MS,

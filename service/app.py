@@ -5,14 +5,16 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from service import memory
 from service.adapters import Adapters, adapters
-from service.broker.cluster import cluster_facts
+from service.broker.cluster import ClusterFacts, cluster_facts
 from service.http import build, serving
+from service.liveness import LoopTurns, end_when_still
 from service.ownership import Phase
 from service.scheduler import TickEmitter
 from service.settings import Settings
@@ -20,9 +22,13 @@ from service.store import schema
 from service.store.partitions import ensure
 from service.store.pool import Pool, open_pool
 from service.telemetry import Telemetry
+from service.watch import Watch
 from service.worker import Worker
 
 STOP_SECONDS_MAX = 5.0
+ASK_SECONDS_MAX = 5.0
+STUCK = 5
+"""What a process ends with that could not go on by itself: start it again."""
 
 log = structlog.get_logger()
 
@@ -41,11 +47,12 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: where it answers, and its worker."""
+    """A running service: where it answers, its worker, and the turns of its loop."""
 
     address: str
     worker: Worker
     telemetry: Telemetry
+    turns: LoopTurns
 
 
 Choose = Callable[[Settings, str, Pool], Adapters]
@@ -63,23 +70,27 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
         async with pool.acquire() as connection:
             await ensure(connection, cluster_id=facts.cluster_id, n_parts=facts.partitions)
         telemetry = Telemetry()
-        worker = Worker(
-            settings,
-            bootstrap_servers=endpoints.bootstrap_servers,
-            adapters=choose(settings, endpoints.bootstrap_servers, pool),
-            telemetry=telemetry,
-        )
+        chosen = choose(settings, endpoints.bootstrap_servers, pool)
+        worker = Worker(settings, bootstrap_servers=endpoints.bootstrap_servers, adapters=chosen, telemetry=telemetry)
+        watch = _watch(settings, endpoints, worker, chosen, facts)
         ticks = _emitter(settings, endpoints, telemetry)
-        app = build(telemetry, lambda: _readiness(worker, ticks, pool))
+        app = build(telemetry, lambda: _readiness(worker, ticks, pool), lambda: watch.stuck)
         async with serving(app, settings.http_host, settings.http_port) as address:
             emitting = asyncio.create_task(ticks.run(), name="ticks")
+            turns = LoopTurns(telemetry)
+            besides = [asyncio.create_task(turns.run(), name="turns")]
             try:
                 await worker.start()
+                besides.append(asyncio.create_task(watch.run(), name="watch"))
+                besides[-1].add_done_callback(partial(_ended, worker))
                 log.info("service.started", http=address, delivery=settings.delivery, partitions=facts.partitions)
-                yield Service(address, worker, telemetry)
+                yield Service(address, worker, telemetry, turns)
             finally:
                 ticks.stop()
                 await worker.stop()
+                for task in besides:
+                    task.cancel()
+                await asyncio.gather(*besides, return_exceptions=True)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
                 log.info("service.stopped")
@@ -95,6 +106,7 @@ async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = ad
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with running(settings, endpoints, choose=choose) as service:
+        end_when_still(service.turns, code=STUCK)
         failed = asyncio.create_task(service.worker.failed())
         stopped = asyncio.create_task(stopping.wait())
         done, pending = await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,6 +131,23 @@ async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str
         "scheduler": {"leading": ticks.leading},
         "partitions": {str(part): {"phase": phase, "reason": reason} for part, (phase, reason) in phases.items()},
     }
+
+
+def _ended(worker: Worker, task: "asyncio.Task[None]") -> None:
+    """Let a fault of what runs beside the worker end the process."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        worker.fail(fault)
+
+
+def _watch(settings: Settings, endpoints: Endpoints, worker: Worker, chosen: Adapters, facts: ClusterFacts) -> Watch:
+    return Watch(
+        worker,
+        claims=chosen.store,
+        ask=partial(
+            cluster_facts, endpoints.bootstrap_servers, settings.topics.commands, deadline_seconds=ASK_SECONDS_MAX
+        ),
+        expected=facts,
+    )
 
 
 async def _answers(pool: Pool) -> bool:

@@ -16,16 +16,18 @@ from starlette.routing import Route
 from service.telemetry import Telemetry
 
 Readiness = Callable[[], Awaitable[dict[str, Any]]]
+Stuck = Callable[[], str | None]
 
 
-def build(telemetry: Telemetry, readiness: Readiness) -> Starlette:
-    """Return the application; `readiness` gives each part's state, and `ready`."""
+def build(telemetry: Telemetry, readiness: Readiness, stuck: Stuck) -> Starlette:
+    """Return the application; `readiness` gives each part's state, and `ready`; `stuck` why this process is to end."""
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(telemetry.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def live(_: Request) -> Response:
-        return JSONResponse({"live": True})
+        reason = stuck()
+        return JSONResponse({"live": reason is None, "reason": reason}, status_code=200 if reason is None else 503)
 
     async def ready(_: Request) -> Response:
         state = await readiness()

@@ -56,14 +56,18 @@ class PartitionOwner:
         self._relays = relays
         self._telemetry = telemetry
         self._turn_records_max = turn_records_max
-        self._draining = asyncio.Event()
+        self._draining = False
+        self._called = asyncio.Event()
+        self._doubt: str | None = None
         self._relay: Relay | None = None
 
     async def run(self) -> None:
-        """Claim and take turns until drained; after a transient fault claim again."""
+        """Claim and take turns until drained; after a transient fault, or in doubt, claim again."""
         failures = 0
-        while not self._draining.is_set():
+        while not self._draining:
             self.phase = Phase.CLAIMING
+            self._called.clear()
+            self._doubt = None
             began = asyncio.get_running_loop().time()
             try:
                 await self._own()
@@ -79,10 +83,20 @@ class PartitionOwner:
             finally:
                 self.inbox.shut()
         self.phase = Phase.CLOSED
+        self._telemetry.halted.labels(self.part).set(0)
 
     def drain(self) -> None:
         """Take no more; finish the turn in flight and what can be published."""
-        self._draining.set()
+        self._draining = True
+        self._call()
+
+    def look_again(self, doubt: str) -> None:
+        """Claim the partition anew, also a halted one: what was known of it may no longer hold."""
+        self._doubt = doubt
+        self._call()
+
+    def _call(self) -> None:
+        self._called.set()
         self.inbox.wake()
         if self._relay is not None:
             self._relay.waive_room()
@@ -93,7 +107,11 @@ class PartitionOwner:
             raise Parted(self.part, owned.halted)
         self._relay = relay = self._relays(owned)
         try:
-            await self._recover(owned, relay)
+            try:
+                await self._recover(owned, relay)
+            except Parted as parted:
+                await self._claims.note_halted(owned, parted.reason)
+                raise
             publishing = asyncio.create_task(relay.run(), name=f"relay-{self.part}")
 
             def ended(_: object) -> None:
@@ -128,6 +146,7 @@ class PartitionOwner:
         self.inbox.open_at(owned.next_offset)
         self.phase = Phase.ACTIVE
         self.reason = None
+        self._telemetry.halted.labels(self.part).set(0)
         log.info("partition.active", part=self.part, epoch=owned.epoch, offset=owned.next_offset, backlog=relay.backlog)
 
     async def _take_turns(self, owned: Ownership, relay: Relay, publishing: "asyncio.Task[None]") -> None:
@@ -137,14 +156,19 @@ class PartitionOwner:
             for offset, failure in taken.turn.failures:
                 log.error("command.isolated", part=self.part, offset=offset, exc_info=failure)
 
+        def ending() -> bool:
+            return self._draining or publishing.done()
+
         timed_out = self._telemetry.guard_timeouts.inc
         parking = await self._handler.open(owned, wake=self.inbox.wake, timed_out=timed_out)
         try:
-            while not self._draining.is_set() and not publishing.done():
+            while not ending():
                 await self.inbox.arrived()
                 await relay.room()
-                if self._draining.is_set() or publishing.done():
+                if ending():
                     break
+                if self._doubt is not None:
+                    raise Transient(self._doubt)
                 records = self.inbox.take(self._turn_records_max)
                 tick, bad_ticks = self.inbox.take_ticks()
                 if records or tick is not None or bad_ticks or parking.due:
@@ -163,11 +187,10 @@ class PartitionOwner:
         self.reason = reason
         self._telemetry.halted.labels(self.part).set(1)
         log.error("partition.halted", part=self.part, reason=reason)
-        await self._draining.wait()
-        self._telemetry.halted.labels(self.part).set(0)
+        await self._called.wait()
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._draining.wait(), seconds)
+            await asyncio.wait_for(self._called.wait(), seconds)
         except TimeoutError:
             return

@@ -61,6 +61,7 @@ class Telemetry:
         self.owned = Gauge("turnstile_partitions_active", "Partitions this worker takes turns of", registry=registry)
         self.claims_lost = Counter("turnstile_claims_lost", "Times a partition was claimed again", registry=registry)
         self.relay_restarts = Counter("turnstile_relay_restarts", "Publishers thrown away", registry=registry)
+        self.loop_lag = Gauge("turnstile_loop_lag_seconds", "How late the last turn of the loop was", registry=registry)
         self.tick_time = Gauge("turnstile_tick_time_seconds", "Time of the last tick emitted", registry=registry)
 
     def applied(self, part: int, taken: Taken) -> None:

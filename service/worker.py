@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import cast
 
 import structlog
 from faststream.kafka import KafkaBroker
@@ -14,6 +15,7 @@ from handlers.ports import Ownership, Record
 from handlers.routes import subscribe
 from service.adapters import Adapters
 from service.broker import lenient
+from service.broker.consumer import WatchedConsumer, watch_consumer
 from service.broker.log import ConsumerLog, Rebalances
 from service.ownership import PartitionOwner, Phase
 from service.relay import Relay
@@ -22,6 +24,9 @@ from service.telemetry import Telemetry
 from service.tokens import TokenBucket
 
 DRAIN_SECONDS_MAX = 5.0
+LEAVE_SECONDS_MAX = 10.0
+# A topic that is made anew is noticed after as long as this, and read by nobody until then.
+METADATA_MS_MAX = 15_000
 
 log = structlog.get_logger()
 
@@ -39,7 +44,12 @@ class Worker:
         lenient.install()
         self._log = ConsumerLog(self._topics)
         self._broker = KafkaBroker(
-            bootstrap_servers, consumer_only=True, allow_auto_create_topics=False, logger=_quiet(), apply_types=False
+            bootstrap_servers,
+            consumer_only=True,
+            allow_auto_create_topics=False,
+            logger=_quiet(),
+            apply_types=False,
+            metadata_max_age_ms=METADATA_MS_MAX,
         )
         listener = Rebalances(self._topics, assigned=self._assigned, revoked=self._revoked)
         self._subscriber = subscribe(
@@ -54,6 +64,7 @@ class Worker:
     async def start(self) -> None:
         """Join the group; turns begin as partitions are assigned."""
         self._failed = asyncio.get_running_loop().create_future()
+        await watch_consumer(self._broker, self._topics, self._astray)
         await self._broker.start()
 
     async def failed(self) -> None:
@@ -65,12 +76,39 @@ class Worker:
         """Drain every partition, then leave the group; what a rebalance would still assign is left alone."""
         self._stopping = True
         await self._revoked(list(self._owners))
-        await self._broker.stop()
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS_MAX):
+                await self._broker.stop()
+        except TimeoutError:
+            log.warning("worker.left_unheard", reason="the consumer does not stop; the group will miss it")
         await self._adapters.elsewhere.close()
+
+    @property
+    def consumer(self) -> WatchedConsumer | None:
+        """Return the consumer, None while there is none."""
+        return cast("WatchedConsumer | None", self._subscriber.consumer)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether somebody still takes what the consumer fetches."""
+        return any(not task.done() for task in self._subscriber.tasks)
+
+    def fail(self, fault: BaseException) -> None:
+        """Have `failed` raise, so that the process ends."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(fault)
+
+    def look_again(self, part: int, doubt: str) -> None:
+        """Have a partition claimed anew."""
+        if part in self._owners:
+            self._owners[part].look_again(doubt)
 
     def phases(self) -> dict[int, tuple[Phase, str | None]]:
         """Return where each assigned partition is, and why it is halted."""
         return {part: (owner.phase, owner.reason) for part, owner in sorted(self._owners.items())}
+
+    def _astray(self, part: int, offset: int) -> None:
+        self.look_again(part, f"the log no longer gives offset {offset}")
 
     def _sort(self, records: Sequence[Record]) -> None:
         inboxes = {part: owner.inbox for part, owner in self._owners.items()}
@@ -119,8 +157,7 @@ class Worker:
         if task.cancelled() or task.exception() is None:
             return
         log.error("partition.failed", part=part, reason=repr(task.exception()))
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_exception(task.exception() or RuntimeError())
+        self.fail(task.exception() or RuntimeError())
 
     def _relay(self, owned: Ownership) -> Relay:
         return Relay(

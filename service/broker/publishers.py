@@ -11,7 +11,8 @@ from itertools import groupby
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
 from contracts.topics import Topics
@@ -25,6 +26,28 @@ CLOSE_SECONDS_MAX = 2.0
 BATCH_BYTES_MAX = 512 * 1024
 
 Rows = Sequence[tuple[int, JournalRow]]
+
+
+class OneTryEndTxn(sender.EndTxnHandler):  # type: ignore[misc] # aiokafka has no types
+    """Ends a transaction with one request, or with an error that makes the producer be thrown away.
+
+    aiokafka sends the request again after a lost connection. The first may still be on its way then, and would end the
+    producer's next transaction, half written (KAFKA-17754); a new producer has another epoch, which it cannot hit.
+    """
+
+    async def do(self, node_id: int) -> bool:
+        """Send it; only an answer that says "not yet" is a reason to ask again."""
+        try:
+            response = await self._sender.client.send(node_id, self.create_request(), group=self.group)
+        except KafkaError as error:  # as fenced: the one error after which the sender ends without more words
+            raise ProducerFenced(f"whether the transaction ended is not known: {error!r}") from error
+        backoff = self.handle_response(response)
+        if backoff is not None:
+            await asyncio.sleep(backoff)
+        return backoff is None
+
+
+sender.EndTxnHandler = OneTryEndTxn
 
 
 class Elsewhere:
@@ -190,10 +213,16 @@ async def _all(futures: "Sequence[asyncio.Future[object]]") -> None:
 
 
 async def _close(producer: AIOKafkaProducer | None) -> None:
-    if producer is not None:
-        with suppress(KafkaError, OSError, TimeoutError, ValueError):
-            async with asyncio.timeout(CLOSE_SECONDS_MAX):
-                await producer.stop()
+    """Stop a producer, and let its connections go even where it waits for answers that do not come."""
+    if producer is None:
+        return
+    with suppress(KafkaError, OSError, TimeoutError, ValueError):
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await producer.stop()
+        return
+    with suppress(KafkaError, OSError, TimeoutError, ValueError):
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await producer.client.close()
 
 
 def _topic(record: OutRecord) -> str:

@@ -6,7 +6,7 @@ from aiokafka.errors import KafkaError
 
 from client.client import ClientError, ReplyTimeout
 from handlers.faults import Fault
-from service.app import NotReadyError
+from service.app import STUCK, NotReadyError
 from service.broker.cluster import TopicsError
 from service.event_logs.event import EventLogError
 from service.local.errors import LocalStackError
@@ -15,6 +15,7 @@ from service.store.partitions import WrongClusterError
 from service.store.pool import DatabaseUnreachableError
 from service.store.reads import TooSlowError
 from service.store.schema import SchemaError
+from service.watch import StuckError
 
 
 class Exit(IntEnum):
@@ -25,6 +26,7 @@ class Exit(IntEnum):
     USAGE = 2  # wrong words or unreadable input
     SURROUNDINGS = 3  # broker, database, schema or topics are not as needed
     TIMEOUT = 4  # no answer in time; the command may still be decided
+    STUCK = STUCK  # the worker's loop or consumer was dead; a new process can go on
     INTERRUPTED = 130
 
 
@@ -48,6 +50,7 @@ EXIT_OF: dict[type[Exception], Exit] = {
     WrongClusterError: Exit.SURROUNDINGS,
     DatabaseUnreachableError: Exit.SURROUNDINGS,
     SchemaError: Exit.SURROUNDINGS,
+    StuckError: Exit.STUCK,
     Fault: Exit.SURROUNDINGS,
     KafkaError: Exit.SURROUNDINGS,
     DefinitionConflictError: Exit.REFUSED,

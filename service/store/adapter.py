@@ -93,6 +93,16 @@ class PostgresStore:
         async with self._connection() as connection:
             await partitions.note_halted(connection, owned.part, owned.epoch, reason)
 
+    async def halts(self) -> dict[int, str | None]:
+        """Return each partition, and why it is halted if it is."""
+        async with self._connection() as connection:
+            return await partitions.halts(connection)
+
+    async def halt_all(self, reason: str) -> None:
+        """Halt every partition."""
+        async with self._connection() as connection:
+            await partitions.halt(connection, None, reason)
+
     async def clock(self) -> datetime:
         """Return the database's clock."""
         async with self._connection() as connection:

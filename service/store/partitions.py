@@ -1,5 +1,6 @@
 """The partitions' rows: who owns them, whether this store and this cluster belong together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -48,11 +49,13 @@ async def ensure(connection: Connection, *, cluster_id: str, n_parts: int) -> No
                     [(part, n_parts, cluster_id, uuid4()) for part in range(n_parts)],
                 )
                 return
-    stored_cluster, stored_parts = rows[0]["cluster_id"], rows[0]["n_parts"]
+    stored_cluster = next((row["cluster_id"] for row in rows if row["cluster_id"] != cluster_id), cluster_id)
+    stored_parts = rows[0]["n_parts"]
     if stored_cluster != cluster_id:
         raise WrongClusterError(
             f"this database belongs to Kafka cluster {stored_cluster}, but the broker is {cluster_id}: "
-            "give the broker this database was used with, or an empty database"
+            "give the broker this database was used with, or an empty database, or look at "
+            "`turnstile partitions adopt --all --cluster`"
         )
     if n_parts < stored_parts:
         raise WrongClusterError(
@@ -90,14 +93,18 @@ async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
 
 
 async def claim(connection: Connection, part: int, *, owner: str, generation: int, damper: timedelta) -> Ownership:
-    """Become the partition's owner; raises Fenced where a later generation has it, Parted where there is none."""
+    """Become the partition's owner; a halted one is returned as it stands, and stays nobody's.
+
+    Raises Fenced where a later generation has it, Parted where there is no such partition.
+    """
     with faults_of():
         row = await connection.fetchrow("select * from claim_v2($1, $2, $3, $4)", part, owner, generation, damper)
-        known = row is not None or await connection.fetchval("select true from partition where part = $1", part)
-    if not known:
-        raise Parted(part, "the store does not know it: run `turnstile topics grow`, then restart the workers")
-    if row is None:
-        raise Fenced(f"partition {part} was claimed by a later generation of the group")
+        if row is None:
+            row = await connection.fetchrow("select * from partition where part = $1", part)
+            if row is None:
+                raise Parted(part, "the store does not know it: run `turnstile topics grow`, then restart the workers")
+            if row["halted"] is None:
+                raise Fenced(f"partition {part} was claimed by a later generation of the group")
     return Ownership(
         part=part,
         epoch=row["epoch"],
@@ -127,6 +134,40 @@ async def note_halted(connection: Connection, part: int, epoch: int, reason: str
     """Remember why a partition is halted, so that no other worker takes it up."""
     with faults_of():
         await connection.execute("update partition set halted = $3 where part = $1 and epoch = $2", part, epoch, reason)
+
+
+async def halts(connection: Connection) -> dict[int, str | None]:
+    """Return each partition, and why it is halted if it is."""
+    with faults_of():
+        rows = await connection.fetch("select part, halted from partition")
+    return {row["part"]: row["halted"] for row in rows}
+
+
+async def halt(connection: Connection, parts: Sequence[int] | None, reason: str) -> list[int]:
+    """Halt partitions, None for all: their owners are fenced. Returns those that were not halted yet."""
+    with faults_of():
+        rows = await connection.fetch(
+            """
+            update partition set halted = $2
+             where halted is null and ($1::int[] is null or part = any ($1)) returning part
+            """,
+            parts,
+            reason,
+        )
+    return sorted(row["part"] for row in rows)
+
+
+async def resume(connection: Connection, parts: Sequence[int] | None) -> list[int]:
+    """Let partitions, None for all, be claimed again. Returns those that were halted."""
+    with faults_of():
+        rows = await connection.fetch(
+            """
+            update partition set halted = null
+             where halted is not null and ($1::int[] is null or part = any ($1)) returning part
+            """,
+            parts,
+        )
+    return sorted(row["part"] for row in rows)
 
 
 async def states(connection: Connection) -> list[PartitionState]:

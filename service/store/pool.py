@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: one place for their settings and for what their errors mean.
 
-08, 53, 55, 57, 40 and 25 are transient; 22 is poison; anything else is ours and stops the process.
+What an error means goes by its SQLSTATE; what is neither transient nor poison is ours and stops the process.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -21,8 +21,12 @@ READ_SECONDS_MAX = 2
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-_TRANSIENT_CLASSES = frozenset({"08", "53", "55", "57", "40", "25"})
-_POISON_CLASS = "22"
+# 08 connection, 25 read-only or idle too long, 40 deadlock, 53 disk or memory or connections are full, 55 locked,
+# 57 shut down or out of time, 58 the system's input and output: each passes without us, so we wait, and claim again.
+# XX stays ours: a broken page or index must not be tried for ever in silence.
+_TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
+# 22 a value is refused, 54 a value is too large for what it is to become, such as a key in an index.
+_POISON_CLASSES = frozenset({"22", "54"})
 
 
 class DatabaseUnreachableError(Exception):
@@ -91,11 +95,13 @@ def faults_of(lost: type[Transient] = Transient) -> Iterator[None]:
 
 def _fault(error: asyncpg.PostgresError) -> Fault:
     state = error.sqlstate or ""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):  # a migration changed what the plan was made for
+        return Transient(f"{state}: {error}")
     if state == FENCED:
         return Fenced(str(error))
     if state[:2] in _TRANSIENT_CLASSES:
         return Transient(f"{state}: {error}")
-    if state[:2] == _POISON_CLASS:
+    if state[:2] in _POISON_CLASSES:
         return Poison(f"{state}: {error}")
     return Fault(f"{state}: {error}")
 

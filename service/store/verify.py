@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import asyncpg
 import orjson
@@ -19,6 +18,7 @@ from domain.ids import event_id
 from domain.instants import read
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fault
+from service.store.adoption import Incarnations, incarnations
 from service.store.load import load_definition
 from service.store.pool import Connection, faults_of, open_connection
 
@@ -31,19 +31,22 @@ Definitions = Mapping[tuple[str, int], Definition | None]
 
 WORKFLOWS = "select * from workflow order by part, workflow_id"
 EVENTS = """
-select workflow_id, key, sequence, event from journal
+select workflow_id, key, seq, sequence, event from journal
  where part = $1 and workflow_id = any ($2) and sequence is not null order by workflow_id, sequence
 """
 # Each gives the bad rows as text, the first by place; one that gives none is well.
 ACROSS = {
     "journal": """
         select format('partition %s: %s %s comes after row %s', part, what, seq, before) from (
-            select 'row' as what, part, seq, coalesce(lag(seq) over (partition by part order by seq), 0) as before
+            select 'row' as what, part, seq, coalesce(lag(seq) over (partition by part order by seq), 0) as before,
+                   case kind when 'adopted' then (convert_from(event, 'UTF8')::jsonb ->> 'next_seq')::bigint
+                             else seq end as due
               from journal
             union all
-            select 'its next row', part, next_seq, coalesce((select max(seq) from journal j where j.part = p.part), 0)
+            select 'its next row', part, next_seq, coalesce((select max(seq) from journal j where j.part = p.part), 0),
+                   next_seq
               from partition p
-        ) as placed where seq <> before + 1 order by part, before
+        ) as placed where due <> before + 1 order by part, before
     """,
     "outcome": """
         select format('command %s of root %s has %s outcomes', command_id, key, count(*))
@@ -131,8 +134,7 @@ async def verify(database_url: str, report: Callable[[Progress], None] = lambda 
 
 async def _fold_all(connection: Connection, result: Verified, report: Callable[[Progress], None]) -> None:
     """Fold workflow after workflow, of one partition at a time; of their events few are held at once."""
-    partitions = await connection.fetch("select part, incarnation from partition")
-    incarnations = {row["part"]: row["incarnation"] for row in partitions}
+    lives = await incarnations(connection)
     definitions = await _definitions(connection, result)
     total = await connection.fetchval("select count(*) from workflow", timeout=SECONDS_MAX)
     # Rows in their index's order: the plan that starts fast, not the one that sorts them all first.
@@ -142,10 +144,10 @@ async def _fold_all(connection: Connection, result: Verified, report: Callable[[
     while rows := await connection.fetch(f"fetch {WORKFLOWS_AT_ONCE} from standing", timeout=SECONDS_MAX):
         for part, group in groupby(rows, key=itemgetter("part")):
             expected = {row["workflow_id"]: row for row in group}
-            histories = {each: History(each, definitions, incarnations.get(part), result.note) for each in expected}
+            histories = {each: History(each, definitions, lives.get(part), result.note) for each in expected}
             events = connection.cursor(EVENTS, part, list(expected), prefetch=WORKFLOWS_AT_ONCE, timeout=SECONDS_MAX)
             async for event in events:
-                histories[event["workflow_id"]].take(event["sequence"], event["key"], event["event"])
+                histories[event["workflow_id"]].take(event)
                 result.events += 1
             for workflow_id, row in expected.items():
                 histories[workflow_id].compare(row)
@@ -167,18 +169,19 @@ class History:
     """One workflow's events as they come: folded, judged against the one before, and at the end against the row."""
 
     def __init__(
-        self, workflow_id: str, definitions: Definitions, incarnation: UUID | None, note: Callable[[str, str], None]
+        self, workflow_id: str, definitions: Definitions, lives: Incarnations | None, note: Callable[[str, str], None]
     ) -> None:
         self._id = workflow_id
         self._definitions = definitions
-        self._incarnation = incarnation
+        self._lives = lives
         self._note = note
         self._workflow: Workflow | None = None
         self._command_id: str | None = None
         self._broken = False
 
-    def take(self, sequence: int, root_id: str | None, body: bytes) -> None:
-        """Fold the next event; the first that does not follow ends the folding."""
+    def take(self, row: asyncpg.Record) -> None:
+        """Fold the next event's row; the first that does not follow ends the folding."""
+        sequence, root_id = row["sequence"], row["key"]
         before = self._workflow
         due = 1 if before is None else before.sequence + 1
         if self._broken:
@@ -188,11 +191,11 @@ class History:
             self._broken = True
             return
         try:
-            event = orjson.loads(body)
+            event = orjson.loads(row["event"])
             after = evolve(before, event)
             if (after.workflow_id, after.root_id) != (self._id, root_id):
                 self._bad("history", f"event {sequence} speaks of {after.workflow_id} in the tree of {after.root_id}")
-            self._judge(before, after, event)
+            self._judge(before, after, event, row["seq"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._bad("history", f"event {sequence} cannot be folded: {error!r}")
             self._broken = True
@@ -225,9 +228,9 @@ class History:
             if row[name] != value:
                 self._bad("columns", f"its column {name} is {row[name]}, its body says {value}")
 
-    def _judge(self, before: Workflow | None, after: Workflow, event: dict[str, Any]) -> None:
+    def _judge(self, before: Workflow | None, after: Workflow, event: dict[str, Any], seq: int) -> None:
         """Judge an event that folds: its id, its version, and whether its definition has this way."""
-        expected_id = None if self._incarnation is None else event_id(self._incarnation, self._id, after.sequence)
+        expected_id = None if self._lives is None else event_id(self._lives.of(seq), self._id, after.sequence)
         if event["event_id"] != expected_id:
             self._bad("event_id", f"event {after.sequence} has id {event['event_id']}, must have {expected_id}")
         # The events of one command are one change.

@@ -85,6 +85,8 @@ class MemoryStore:
     async def claim(self, part: int, generation: int) -> Ownership:
         """Become a partition's owner."""
         claimed = self.claimed[part]
+        if self.rows[part].halted is not None:
+            return self.rows[part]
         if generation < claimed.generation and claimed.touched_at >= self.now - self.damper:
             raise Fenced(f"partition {part} was claimed by a later generation of the group")
         self.claimed[part] = Claimed(generation, self.now)
@@ -145,6 +147,15 @@ class MemoryStore:
         row = self.rows[owned.part]
         if row.epoch == owned.epoch:
             self.rows[owned.part] = replace(row, halted=reason)
+
+    async def halts(self) -> dict[int, str | None]:
+        """Return each partition, and why it is halted if it is."""
+        return {part: row.halted for part, row in self.rows.items()}
+
+    async def halt_all(self, reason: str) -> None:
+        """Halt every partition."""
+        for part, row in self.rows.items():
+            self.rows[part] = replace(row, halted=row.halted or reason)
 
     def write(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Write all of a turn or nothing; whoever calls holds the lock."""

@@ -224,6 +224,45 @@ async def test_a_parted_partition_halts(part_it: Callable[[Scene], None], reason
     assert 0 == scene.telemetry.halted.labels(0)._value.get()  # noqa: SLF001
 
 
+async def test_a_halt_is_remembered_and_a_resume_is_taken_up() -> None:
+    """The store knows the reason; told to look again, the owner finds what has changed, without a restart."""
+    scene = Scene(creations(3))
+    scene.log.start = 1
+    async with owning(scene):
+        await assert_eventually(Phase.HALTED, scene.phase)
+        assert scene.owner.reason == scene.store.rows[0].halted
+        scene.owner.look_again("it was resumed")
+        await assert_eventually(Phase.HALTED, scene.phase)
+        scene.log.start = 0
+        scene.store.rows[0] = replace(scene.store.rows[0], halted=None)
+        scene.owner.look_again("it was resumed")
+        await assert_eventually(names(3), scene.published)
+        assert (Phase.ACTIVE, None) == (scene.owner.phase, scene.owner.reason)
+        assert 0 == scene.telemetry.halted.labels(0)._value.get()  # noqa: SLF001
+
+
+async def test_an_active_owner_in_doubt_claims_again() -> None:
+    """What was committed goes out, and what was read and not decided is read again."""
+    scene = Scene(creations(20), turn_records_max=3)
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+        scene.deliver()
+        scene.owner.look_again("the log no longer gives offset 0")
+        await assert_eventually(names(20), scene.published)
+    assert 2 == scene.store.rows[0].epoch
+
+
+async def test_an_operators_halt_fences_the_owner() -> None:
+    """A turn of a halted partition is refused, and its owner lets go of it."""
+    scene = Scene(creations(3))
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+        await scene.store.halt_all("by hand")
+        scene.deliver()
+        await assert_eventually(Phase.HALTED, scene.phase)
+        assert ("by hand", 0) == (scene.owner.reason, scene.store.rows[0].next_offset)
+
+
 async def test_a_log_that_lost_unread_commands_halts() -> None:
     """A new store on a log that does not start at its beginning would skip commands in silence."""
     scene = Scene(creations(3))

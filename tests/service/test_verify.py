@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ import pytest
 
 from contracts.rejections import Code
 from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.faults import Fenced
 from handlers.parking import Parking
 from handlers.placement import partition_of
 from service.app import Endpoints
@@ -18,8 +20,9 @@ from service.definitions.files import read_definition
 from service.predicates.cel import CelEngine
 from service.store import schema, verify
 from service.store.adapter import PostgresStore
+from service.store.adoption import Standing, adopt, standing
 from service.store.definitions import apply_definition
-from service.store.partitions import ensure, states
+from service.store.partitions import ensure, halt, states
 from service.store.pool import SCHEMA, fresh_database, open_pool
 from service.store.reads import (
     Filter,
@@ -104,6 +107,69 @@ async def _plant(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+FORGED_ADOPTION = """
+update journal
+   set event = convert_to(
+           (convert_from(event, 'UTF8')::jsonb || '{"incarnation": "00000000-0000-0000-0000-000000000000"}')::text,
+           'UTF8')
+ where kind = 'adopted'
+"""
+
+
+async def _adopt(url: str, *, next_seq: int) -> tuple[Standing, UUID]:
+    """Halt partition 0 and take it up again from a row on."""
+    pool = await open_pool(url, size=1)
+    try:
+        async with pool.acquire() as connection:
+            await halt(connection, [0], "restored")
+            before = await standing(connection, 0)
+            assert before is not None
+            incarnation = await adopt(connection, before, cluster_id="c", next_offset=7, next_seq=next_seq, by="a test")
+            with pytest.raises(Fenced):
+                await adopt(connection, before, cluster_id="c", next_offset=7, next_seq=next_seq, by="another")
+            return before, incarnation
+    finally:
+        await pool.close()
+
+
+async def test_an_adopted_partition_is_sound(database_url: str) -> None:
+    """The journal goes on behind a gap that its row names, earlier events keep their incarnation; adopted once."""
+    before, incarnation = await _adopt(database_url, next_seq=100)
+    found = await verify.verify(database_url)
+    assert (True, {}) == (found.sound, found.found)
+    async with reading(database_url) as connection:
+        after = await standing(connection, 0)
+    assert (
+        replace(
+            before,
+            epoch=before.epoch + 1,
+            incarnation=incarnation,
+            next_offset=7,
+            next_seq=101,
+            published_seq=100,
+            halted=None,
+        )
+        == after
+    )
+    assert incarnation != before.incarnation
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("delete from journal where part = 0 and seq = 3", "journal"),
+        ("update journal set seq = 99 where kind = 'adopted'", "journal"),
+        (FORGED_ADOPTION, "event_id"),
+        ("delete from journal where kind = 'adopted'", "event_id"),
+    ],
+)
+async def test_an_adoption_hides_nothing_else(database_url: str, statement: str, kind: str) -> None:
+    """Another gap is still found, and an event under an id that its incarnation does not give."""
+    await _adopt(database_url, next_seq=100)
+    await _plant(database_url, statement)
+    assert kind in (await verify.verify(database_url)).found
 
 
 async def test_a_sound_store_has_no_problem(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,13 @@ create table parked (
     primary key (part, record_offset)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Take a partition, by a worker that knows parked commands.
+-- Take a partition, by a worker that knows parked commands; a halted one stays as it is.
 create function claim_v2(p_part int, p_owner text, p_generation int, p_damper interval) returns setof partition
 language sql as $$
     update partition
        set epoch = epoch + 1, owner = p_owner, group_generation = p_generation, touched_at = clock_timestamp()
      where part = p_part
+       and halted is null
        and (group_generation <= p_generation or touched_at < clock_timestamp() - p_damper)
     returning *
 $$;
