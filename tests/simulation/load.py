@@ -94,6 +94,19 @@ class Producers:
                 self._kafka.append(where, None)
                 struck["holes between offsets"] += 1
 
+    def probe(self) -> None:
+        """Send one more command to each partition: whatever happened, it must be decided."""
+        found: dict[int, str] = {}
+        number = 0
+        while len(found) < self._parts:
+            number += 1
+            found.setdefault(partition_of(f"probe-{number}", self._parts), f"probe-{number}")
+        for part, name in found.items():
+            self._around.struck["commands"] += 1
+            self._kafka.append(
+                (self._topics.commands, part), CommandRecord(orjson.dumps(create(name)), key=name.encode())
+            )
+
     async def tick(self, clock: MemoryStore) -> None:
         """Wake the partitions; now and then with a tick that cannot be believed."""
         chance = self._around.chance

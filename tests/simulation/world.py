@@ -157,6 +157,7 @@ class World:
         troubling.cancel()
         await asyncio.gather(ticking, troubling, return_exceptions=True)
         self._heal()
+        producers.probe()
         await self._become_live(producers)
 
     async def _become_live(self, producers: Producers) -> None:
