@@ -12,7 +12,7 @@ import structlog
 
 from handlers.batch import Inbox
 from handlers.commands import CommandsHandler, Taken, Wakeup
-from handlers.faults import Parted, Transient
+from handlers.faults import Fenced, Parted, Transient
 from handlers.ports import Claims, Log, Ownership
 from service.relay import Relay
 from service.telemetry import Telemetry
@@ -93,7 +93,11 @@ class PartitionOwner:
             raise Parted(self.part, owned.halted)
         self._relay = relay = self._relays(owned)
         try:
-            await self._recover(owned, relay)
+            try:
+                await self._recover(owned, relay)
+            except Parted:
+                await self._still_mine(owned)
+                raise
             publishing = asyncio.create_task(relay.run(), name=f"relay-{self.part}")
 
             def ended(_: object) -> None:
@@ -129,6 +133,12 @@ class PartitionOwner:
         self.phase = Phase.ACTIVE
         self.reason = None
         log.info("partition.active", part=self.part, epoch=owned.epoch, offset=owned.next_offset, backlog=relay.backlog)
+
+    async def _still_mine(self, owned: Ownership) -> None:
+        """Claim once more before a halt: who was overtaken compares its own old figures with another's new ones."""
+        again = await self._claims.claim(self.part, self._log.generation())
+        if (again.epoch, again.turn) != (owned.epoch + 1, owned.turn):
+            raise Fenced(f"partition {self.part} was taken by another owner before it was recovered")
 
     async def _take_turns(self, owned: Ownership, relay: Relay, publishing: "asyncio.Task[None]") -> None:
         def applied(taken: Taken) -> None:
