@@ -137,6 +137,13 @@ class Producer:
         await self._call(f"commit of {self._id}", commit)
         self._in_transaction = False
 
+    async def abort_transaction(self) -> None:
+        """Abort what is open, and be ready for another."""
+        self._unacknowledged.clear()
+        self._in_transaction = False
+        abort = partial(self.network.kafka.end_transaction, self._id or "", self._epoch, commit=False)
+        await self._call(f"abort of {self._id}", abort)
+
     async def _produce(
         self, where: Where, records: Sequence[CommandRecord], before: "asyncio.Task[None] | None"
     ) -> None:

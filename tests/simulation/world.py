@@ -7,7 +7,7 @@ are simulated. Everything that is random comes from the seed.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -51,14 +51,22 @@ class Outcome:
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What one worker's publishers are made with; `kept` is for a mutant that throws none away."""
+
+    worker: str
+    given: dict[str, Any]
+    kept: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a world is built of; a mutant of the protocol gives others."""
 
     database: type[Database] = Database
-    publisher: Callable[[int, str, dict[str, Any]], Publisher] = field(
-        default=lambda part, _worker, given: TransactionalPublisher(part, **given)
-    )
+    during: Callable[[], AbstractContextManager[object]] = nullcontext
+    publisher: Callable[[int, Maker], Publisher] = lambda part, maker: TransactionalPublisher(part, **maker.given)
 
 
 PRODUCT = Parts()
@@ -77,7 +85,7 @@ def _telemetry() -> Telemetry:
 
 def simulate(seed: int, *, parts: Parts = PRODUCT, say: Callable[[str], None] | None = None) -> Outcome:
     """Run one world to its end."""
-    with installed(), _logs_noted():
+    with installed(), _logs_noted(), parts.during():
         return World(seed, parts, say).run()
 
 
@@ -213,10 +221,11 @@ class World:
             "bootstrap_servers": "simulated", "topics": self._topics, "group_id": self._settings.group_id,
             "elsewhere": elsewhere,
         }  # fmt: skip
+        maker = Maker(name, given)
         adapters = Adapters(
             store=StoreOverLink(around, self._database, to_database),
             guards=LateGuards(around, self._guards),
-            publisher=lambda part: self._parts.publisher(part, name, given),
+            publisher=lambda part: self._parts.publisher(part, maker),
             elsewhere=elsewhere,
         )
         self.note(f"{name} starts")
