@@ -4,7 +4,7 @@ The product's own publishers, worker, log and listener run on these; `installed`
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -52,7 +52,9 @@ class Batch:
     def __init__(self) -> None:
         self.records: list[CommandRecord] = []
 
-    def append(self, *, key: bytes | None, value: bytes, timestamp: None, headers: Sequence[tuple[str, bytes]]) -> object:
+    def append(
+        self, *, key: bytes | None, value: bytes, timestamp: None, headers: Sequence[tuple[str, bytes]]
+    ) -> object:
         """Keep a record and return something, or None where the batch is full."""
         del timestamp
         if len(self.records) >= BATCH_RECORDS_MAX:
@@ -347,5 +349,3 @@ def installed() -> Iterator[None]:
         patch("service.worker.subscribe", subscribe),
     ):
         yield
-
-

@@ -181,7 +181,7 @@ class StoreOverLink:
         """Become a partition's owner."""
         database = self._database
         try:
-            owned = await self._link.call(
+            owned = await self._link.call_slow(
                 f"claim {part} in generation {generation}",
                 lambda: database.claim(part, generation),
                 lost=Transient, refused=Transient,
@@ -195,7 +195,7 @@ class StoreOverLink:
 
     async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
         """Read everything a turn needs."""
-        return await self._link.call(
+        return await self._link.call_slow(
             f"load {owned.part}", lambda: self._database.load(owned, wanted), lost=Transient, refused=Transient
         )
 
@@ -204,7 +204,7 @@ class StoreOverLink:
         kept = self._definitions.get((name, version))
         if kept is not None:
             return kept
-        found = await self._link.call(
+        found = await self._link.call_slow(
             f"definition {name}", lambda: self._database.definition(name, version), lost=Transient, refused=Transient
         )
         if found is not None:
@@ -215,7 +215,7 @@ class StoreOverLink:
         """Apply a turn; a request goes its way even if nobody waits for it any more."""
         what = f"apply {owned.part} epoch {owned.epoch} turn {owned.turn} to {turn.next_offset}"
         try:
-            outcome = await self._link.call(
+            outcome = await self._link.call_slow(
                 what, lambda: self._database.apply(owned, turn), lost=OutcomeUnknown, refused=Transient
             )
         except OutcomeUnknown:
@@ -227,7 +227,7 @@ class StoreOverLink:
     @asynccontextmanager
     async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator["SessionOverLink"]:
         """Hold the counters for a turn that met a full one."""
-        opened = await self._link.call(
+        opened = await self._link.call_slow(
             f"lock {owned.part}", lambda: self._database.begin(owned, counters), lost=OutcomeUnknown, refused=Transient
         )
         session = SessionOverLink(self._around, opened, self._link)
@@ -243,7 +243,7 @@ class StoreOverLink:
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
         """Return committed rows from `seq` on."""
-        return await self._link.call(
+        return await self._link.call_slow(
             f"outbox {part} from {seq}",
             lambda: self._database.outbox(part, seq, limit),
             lost=Transient, refused=Transient,
@@ -251,7 +251,7 @@ class StoreOverLink:
 
     async def note_published(self, owned: Ownership, seq: int) -> None:
         """Remember how far the relay got."""
-        await self._link.call(
+        await self._link.call_slow(
             f"note {owned.part} {seq}",
             lambda: self._database.note_published(owned, seq),
             lost=Transient, refused=Transient,

@@ -7,6 +7,7 @@ lie markers and what a producer aborted, so that offsets have holes.
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -27,37 +28,47 @@ GATES_MAX = 2
 GARBAGE = (b"", b"{", b"[1]", b"null", b'{"command_type": "create_workflow"}', b"\xff\xfe", b'"\\ud800"')
 TRANSITIONS = ("open", "shut", "push", "pull", "brick", "jam", "recover", "knock", "phone", "fly")
 
+WALK = ("open", "jam", "recover", "pull", "open", "shut")
+
 DEFINITIONS = (door(), door(name=GATE, max_open=GATES_MAX))
 
 
 def bodies(chance: Random, number: int) -> Iterator[dict[str, Any] | None]:
     """Yield commands, None for what is no command; each has an id of its own unless it repeats another."""
     names = [f"w{each}" for each in range(3 + int(3 * chance.random()))]
+    walks = {name: (cycle(WALK), 1) for name in names}  # what would be accepted next, and the version it would meet
     made: list[dict[str, Any]] = []
     for each in range(number):
-        name = chance.choice(names)
+        name = names[each] if each < len(names) else chance.choice(names)
         kind = chance.random()
-        version = {"expected_version": chance.randrange(1, 4)} if chance.random() < 0.25 else {}
-        if each < 3 or kind < 0.22:
+        if each < len(names) or kind < 0.08:
             definition = chance.choice((DOOR, GATE, GATE))
-            root = {"root_id": chance.choice(names)} if chance.random() < 0.25 else {}
+            root = {"root_id": chance.choice(names)} if chance.random() < 0.2 else {}
             body = create(name, f"c{each}", definition=definition, **root)
-        elif kind < 0.32:
+        elif kind < 0.18:
             body = chance.choice(made)
-        elif kind < 0.36:
+        elif kind < 0.22:
             body = chance.choice(made) | {"reason": f"reused {each}"}
-        elif kind < 0.42:
+        elif kind < 0.28:
             yield None
             continue
+        elif kind < 0.4:
+            body = move(name, chance.choice(TRANSITIONS), f"c{each}", expected_version=chance.randrange(1, 4))
         elif kind < 0.5:
-            body = {
-                "command_type": "update_metadata", "workflow_id": name, "command_id": identified(f"c{each}"),
-                "metadata": {"colour": each}, **version,
-            }  # fmt: skip
+            body = move(name, chance.choice(TRANSITIONS), f"c{each}")
         else:
-            transition = chance.choice(TRANSITIONS[:3] if chance.random() < 0.5 else TRANSITIONS)
-            context = {"context": {"strong": True}} if chance.random() < 0.5 else {}
-            body = move(name, transition, f"c{each}", **version, **context)
+            walk, version = walks[name]
+            transition = next(walk)
+            expected = {"expected_version": version} if kind < 0.65 else {}
+            walks[name] = walk, version + 1
+            if expected and chance.random() < 0.5:  # a rival that expects the same
+                rival = {
+                    "command_type": "update_metadata", "workflow_id": name, "command_id": identified(f"r{each}"),
+                    "metadata": {"colour": each}, **expected,
+                }  # fmt: skip
+                made.append(rival)
+                yield rival
+            body = move(name, transition, f"c{each}", context={"strong": True}, **expected)
         made.append(body)
         yield body
 

@@ -8,13 +8,13 @@ Written here because libraries for it need Python 3.12 (simloom) or fake the tim
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from hashlib import blake2b
 from random import Random
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from struct import pack
+from typing import Any, TypeVarTuple, Unpack
 
-T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 STEPS_MAX = 2_000_000
 
@@ -29,10 +29,22 @@ class Process:
         self.dead = False
         self.steps = 0
         self.fuse: tuple[int, Callable[[], None]] | None = None
+        self.alarm: Callable[[], None] | None = None
+        self.mark = f"{name}\n".encode()
 
     def light(self, steps: int, then: Callable[[], None]) -> None:
         """Let something happen to it before so many more of its steps."""
         self.fuse = (self.steps + steps, then)
+
+    def writes(self) -> None:
+        """Say that a write of its own is on the way: what waited for that happens now."""
+        if self.alarm is not None:
+            self.light(0, self.alarm)
+            self.alarm = None
+
+    def disarm(self) -> None:
+        """Let nothing happen to it."""
+        self.fuse = self.alarm = None
 
 
 PROCESS: ContextVar[Process] = ContextVar("process")
@@ -48,6 +60,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def __init__(self, chance: Random) -> None:
         self.outside = Process("outside")
         self.processes = [self.outside]
+        self._graves: list[Process] = []
         self.failures: list[str] = []
         self.steps = 0
         self._chance = chance
@@ -82,15 +95,20 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def kill(self, process: Process) -> None:
         """Let a process take no step any more."""
         process.dead = True
-        process.fuse = None
+        process.disarm()
+        self.processes.remove(process)
+        self._graves.append(process)
 
     def bury(self) -> None:
         """Cancel all that is left and let it end, so that nothing is finalized by chance later on."""
+        self.processes += self._graves
         for process in self.processes:
-            process.dead = process.paused = False
-            process.fuse = None
+            process.paused = False
+            process.disarm()
         for _ in range(100):
-            left = sorted((task for task in asyncio.all_tasks(self) if not task.done()), key=lambda each: each.get_name())
+            left = sorted(
+                (task for task in asyncio.all_tasks(self) if not task.done()), key=lambda each: each.get_name()
+            )
             if not left:
                 break
             for task in left:
@@ -98,7 +116,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
             self.run_until_complete(asyncio.wait(left, timeout=60))
         self._closed = True
 
-    def run_until_complete(self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | Any) -> Any:  # noqa: ANN401
+    def run_until_complete(self, future: Any) -> Any:  # noqa: ANN401 - as asyncio has it
         """Take steps until the future is done."""
         main = asyncio.ensure_future(future, loop=self)
         asyncio._set_running_loop(self)  # noqa: SLF001 - made for event loops to call
@@ -110,7 +128,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return main.result()
 
     def _step(self) -> None:
-        able = [each for each in self.processes if each.ready and not each.paused and not each.dead]
+        able = [each for each in self.processes if each.ready and not each.paused]
         if not able:
             self._advance()
             return
@@ -127,7 +145,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self.steps += 1
         if self.steps > STEPS_MAX:
             raise StalledError(f"more than {STEPS_MAX} steps")
-        self._trace.update(b"%f %s\n" % (self._now, process.name.encode()))
+        self._trace.update(process.mark)
         handle._run()  # noqa: SLF001 - the one thing a loop does with a handle
 
     def _advance(self) -> None:
@@ -136,6 +154,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         if not timers:
             raise StalledError("nothing can happen any more")
         self._now = max(self._now, timers[0][0])
+        self._trace.update(pack("d", self._now))
         while timers and timers[0][0] <= self._now:
             _, _, handle, process = heapq.heappop(timers)
             if not handle.cancelled():
@@ -148,7 +167,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return self._now
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Make a callback ready in the process of its context."""
         context = copy_context() if context is None else context
@@ -157,13 +176,13 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Make a callback ready after so many virtual seconds."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Make a callback ready at a virtual time."""
         context = copy_context() if context is None else context
@@ -177,7 +196,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(
-        self, coro: Any, *, name: str | None = None, context: Context | None = None  # noqa: ANN401 - as asyncio has it
+        self,
+        coro: Any,  # noqa: ANN401 - as asyncio has it
+        *,
+        name: str | None = None,
+        context: Context | None = None,
     ) -> "asyncio.Task[Any]":
         """Return a task of this loop."""
         self._tasks_made += 1
@@ -202,4 +225,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return False
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is passed over when it is due."""
+        """Do nothing: a cancelled timer is passed over when it is due."""
+
+
+def seeded_loop(chance: Random) -> SeededLoop:
+    """Return a loop; what it leaves out of asyncio's, files and sockets, a simulated world has no use for."""
+    return SeededLoop(chance)  # type: ignore[abstract]

@@ -5,16 +5,19 @@ A request is carried out by the server's own process, so a client that died, was
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
-from inspect import isawaitable
 from random import Random
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
-from tests.simulation.loop import Process, SeededLoop
+from tests.simulation.loop import PROCESS, Process, SeededLoop
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 10.0
+WRITES = ("claim", "apply", "init", "produce", "commit")
+
+Raised = Callable[[str], Exception]
 
 
 @dataclass(slots=True)
@@ -39,6 +42,17 @@ class Surroundings:
     say: Callable[[str], None]
 
 
+class Fate(NamedTuple):
+    """What becomes of one request; times in seconds, `gives_up` when its client does."""
+
+    name: str
+    there: float
+    back: float
+    gives_up: float = TIMEOUT_SECONDS
+    arrives: bool = True
+    answered: bool = True
+
+
 class Link:
     """The way from one process to one server."""
 
@@ -53,85 +67,100 @@ class Link:
         return self._around.chance.random() < self._weather.request_lost
 
     async def call(
-        self,
-        what: str,
-        work: Callable[[], Awaitable[T] | T],
-        *,
-        lost: Callable[[str], Exception],
-        refused: Callable[[str], Exception] | None = None,
-    ) -> T:
+        self, what: str, work: Callable[[], T], *, lost: Raised, refused: Raised | None = None
+    ) -> T:  # fmt: skip
         """Let the server do some work and return its answer, or raise `lost` where nobody can tell what came of it."""
-        around, weather = self._around, self._weather
-        loop, chance = around.loop, around.chance
-        answer: asyncio.Future[T] = loop.create_future()
-        there, back = 0.0005 + 0.004 * chance.random(), 0.0005 + 0.004 * chance.random()
-        gives_up, arrives, answered = TIMEOUT_SECONDS, True, True
-        fate, luck = "", chance.random()
+        return cast("T", await self._exchange(what, work, lost, refused))
+
+    async def call_slow(
+        self, what: str, work: Callable[[], Awaitable[T]], *, lost: Raised, refused: Raised | None = None
+    ) -> T:  # fmt: skip
+        """Do as `call` does with work for which the server may have to wait."""
+        return cast("T", await self._exchange(what, work, lost, refused))
+
+    async def _exchange(self, what: str, work: Callable[[], object], lost: Raised, refused: Raised | None) -> object:
+        fate, loop, context = self._draw(refusable=refused is not None), self._around.loop, self._context
+        if fate.name:
+            self._around.struck[f"{self._name}: {fate.name}"] += 1
+            self._around.say(f"{self._name} {what}: {fate.name}")
+        if fate.name == "refused" and refused is not None:
+            await asyncio.sleep(fate.there + fate.back)
+            raise refused(f"{self._name} is busy")
+        request = _Request(loop, context, work, fate)
+        if fate.arrives:
+            loop.call_later(fate.there, request.serve, context=context)
+        if what.startswith(WRITES):
+            PROCESS.get(loop.outside).writes()
+        giving_up = loop.call_later(
+            fate.gives_up, request.deliver, None, lost(f"{self._name} did not answer {what}"), context=context
+        )
+        try:
+            return await request.answer
+        finally:
+            giving_up.cancel()
+
+    def _draw(self, *, refusable: bool) -> Fate:
+        weather, chance = self._weather, self._around.chance
+        there, back, luck = 0.0005 + 0.004 * chance.random(), 0.0005 + 0.004 * chance.random(), chance.random()
         for name, likely in (
-            ("refused", weather.refused if refused is not None else 0.0),
+            ("refused", weather.refused if refusable else 0.0),
             ("request lost", weather.request_lost),
             ("answer lost", weather.answer_lost),
             ("late", weather.late),
             ("slow", weather.slow),
         ):
             if luck < likely:
-                fate = name
-                break
+                pause = weather.slow_seconds * chance.random()
+                return {
+                    "refused": Fate(name, there, back),
+                    "request lost": Fate(name, there, back, gives_up=there + pause, arrives=False),
+                    "answer lost": Fate(name, there, back, gives_up=there + back + pause, answered=False),
+                    "late": Fate(name, there + pause, back, gives_up=there),
+                    "slow": Fate(name, there + pause / 2, back + pause / 2),
+                }[name]
             luck -= likely
-        if fate:
-            around.struck[f"{self._name}: {fate}"] += 1
-            around.say(f"{self._name} {what}: {fate}")
-        pause = weather.slow_seconds * chance.random() if fate else 0.0
-        if fate == "refused" and refused is not None:
-            await asyncio.sleep(there + back)
-            raise refused(f"{self._name} is busy")
-        if fate == "request lost":
-            arrives, gives_up = False, there + pause
-        elif fate == "answer lost":
-            answered, gives_up = False, there + back + pause
-        elif fate == "late":
-            gives_up, there = there, there + pause
-        elif fate == "slow":
-            there += pause / 2
-            back += pause / 2
+        return Fate("", there, back)
 
-        def deliver(outcome: object, error: BaseException | None) -> None:
-            if answer.done():
-                return
-            if error is None:
-                answer.set_result(cast("T", outcome))
-            else:
-                answer.set_exception(error)
 
-        def reply(outcome: object, error: BaseException | None) -> None:
-            if answered:
-                loop.call_later(back, deliver, outcome, error, context=self._context)
+class _Request:
+    """One request on its way, carried out and answered in the server's process."""
 
-        async def wait(pending: Awaitable[T]) -> None:
-            try:
-                outcome = await pending
-            except Exception as error:  # noqa: BLE001 - carried to the client
-                reply(None, error)
-            else:
-                reply(outcome, None)
+    def __init__(self, loop: SeededLoop, context: Context, work: Callable[[], object], fate: Fate) -> None:
+        self.answer = loop.create_future()
+        self._loop = loop
+        self._context = context
+        self._work = work
+        self._fate = fate
 
-        def serve() -> None:
-            try:
-                outcome = work()
-            except Exception as error:  # noqa: BLE001 - carried to the client
-                reply(None, error)
-                return
-            if isawaitable(outcome):
-                loop.create_task(wait(outcome), context=self._context)
-            else:
-                reply(outcome, None)
-
-        if arrives:
-            loop.call_later(there, serve, context=self._context)
-        giving_up = loop.call_later(
-            gives_up, deliver, None, lost(f"{self._name} did not answer {what}"), context=self._context
-        )
+    def serve(self) -> None:
+        """Do the work, at once or in a task of the server's."""
         try:
-            return await answer
-        finally:
-            giving_up.cancel()
+            outcome = self._work()
+        except Exception as error:  # noqa: BLE001 - carried to the client
+            self._reply(None, error)
+            return
+        if isinstance(outcome, Coroutine):
+            self._loop.create_task(self._wait(outcome), context=self._context)
+        else:
+            self._reply(outcome, None)
+
+    def deliver(self, outcome: object, error: Exception | None) -> None:
+        """Give the client its answer, unless it has one or went away."""
+        if self.answer.done():
+            return
+        if error is None:
+            self.answer.set_result(outcome)
+        else:
+            self.answer.set_exception(error)
+
+    async def _wait(self, pending: Awaitable[object]) -> None:
+        try:
+            outcome = await pending
+        except Exception as error:  # noqa: BLE001 - carried to the client
+            self._reply(None, error)
+        else:
+            self._reply(outcome, None)
+
+    def _reply(self, outcome: object, error: Exception | None) -> None:
+        if self._fate.answered:
+            self._loop.call_later(self._fate.back, self.deliver, outcome, error, context=self._context)

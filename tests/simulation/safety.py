@@ -1,4 +1,4 @@
-"""What must hold at every moment of a simulated world, checked as each turn commits and each record becomes readable."""
+"""What must hold at every moment of a simulated world: as each turn commits, as each record becomes readable."""
 
 from collections import defaultdict
 from collections.abc import Iterator

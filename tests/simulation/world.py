@@ -31,7 +31,7 @@ from tests.simulation.database import Database, StoreOverLink
 from tests.simulation.group import Group
 from tests.simulation.kafka import Kafka
 from tests.simulation.load import DEFINITIONS, Producers
-from tests.simulation.loop import Process, SeededLoop, StalledError
+from tests.simulation.loop import Process, StalledError, seeded_loop
 from tests.simulation.network import Link, Surroundings, Weather
 from tests.simulation.safety import Safety, Violation
 
@@ -106,7 +106,7 @@ class World:
         self._seed = seed
         self._parts = parts
         self._chaos = Random(f"{seed} chaos")
-        self._loop = SeededLoop(Random(f"{seed} steps"))
+        self._loop = seeded_loop(Random(f"{seed} steps"))
         self._say = say
         self._struck: Counter[str] = Counter()
         self._around = Surroundings(self._loop, Random(f"{seed} network"), self._struck, self.note)
@@ -114,7 +114,7 @@ class World:
         self._topics = self._settings.topics
         self._safety = Safety(self._topics, parts=PARTS)
         self._weathers = {"database": _weather(self._chaos), "broker": _weather(self._chaos)}
-        self._guards = Weather(request_lost=self._chaos.choice((0, 0.1)), slow=self._chaos.choice((0, 0.1)))
+        self._guards = Weather(request_lost=self._chaos.choice((0, 0.3)), slow=self._chaos.choice((0, 0.3)))
         self._servers = {name: self._loop.process(name) for name in self._weathers}
         self._database = parts.database(self._around, parts=PARTS, committed=self._safety.committed)
         self._database.slow_seconds = self._chaos.choice((0, 0, 3.0))
@@ -155,12 +155,11 @@ class World:
         producers = Producers(self._around, self._kafka, self._topics, parts=PARTS)
         for seat in self._seats:
             self._start(seat)
-        seconds = 6 + 12 * chaos.random()
+        seconds = 5 + 8 * chaos.random()
         ticking = asyncio.create_task(producers.tick(self._database))
         troubling = asyncio.create_task(self._trouble(interval=chaos.choice((0.5, 1.5, 4.0))))
-        await producers.send(Random(f"{self._seed} load"), number=10 + int(16 * chaos.random()), seconds=seconds * 0.7)
-        while loop.time() < seconds and not self._safety.violations:
-            await asyncio.sleep(LOOK_SECONDS)
+        await producers.send(Random(f"{self._seed} load"), number=10 + int(14 * chaos.random()), seconds=seconds * 0.7)
+        await asyncio.sleep(max(seconds - loop.time(), 0))
         ticking.cancel()
         troubling.cancel()
         await asyncio.gather(ticking, troubling, return_exceptions=True)
@@ -261,10 +260,7 @@ class World:
         process = seat.process
         if process is None:
             return
-        if self._chaos.random() < 0.3:
-            self._end(seat, process, "crashes")
-        else:
-            process.light(int(200 * self._chaos.random() ** 2), lambda: self._end(seat, process, "crashes"))
+        self._arm(process, lambda: self._end(seat, process, "crashes"))
 
     def _pause(self, seat: Seat) -> None:
         process = seat.process
@@ -278,7 +274,14 @@ class World:
             process.paused = True
             self._loop.call_later(seconds, self._resume, process, context=self._loop.context_of(self._loop.outside))
 
-        process.light(int(200 * self._chaos.random() ** 2), pause)
+        self._arm(process, pause)
+
+    def _arm(self, process: Process, then: Callable[[], None]) -> None:
+        """Let it happen in a little while, at any step, or just when a write of the process is on its way."""
+        if self._chaos.random() < 0.5:
+            process.light(int(200 * self._chaos.random() ** 2), then)
+        else:
+            process.alarm = then
 
     def _resume(self, process: Process) -> None:
         self.note(f"{process.name} goes on")
@@ -298,7 +301,8 @@ class World:
         async def stop() -> None:
             await worker.stop()
             self.note(f"{process.name} has stopped")
-            self._loop.kill(process)
+            if not process.dead:
+                self._loop.kill(process)
 
         self._loop.create_task(stop(), context=context)
         self._loop.call_later(3 * self._chaos.random(), self._start_again, seat)
@@ -316,7 +320,7 @@ class World:
             weather.refused = weather.request_lost = weather.answer_lost = weather.late = weather.slow = 0.0
         self._database.slow_seconds = 0.0
         for process in self._loop.processes:
-            process.fuse = None
+            process.disarm()
             process.paused = False
         for seat in self._seats:
             self._start_again(seat)
@@ -348,7 +352,7 @@ def _weather(chaos: Random) -> Weather:
     """Return bad weather of some kinds only: what always happens together hides what happens alone."""
     level = chaos.choice((0.0, 0.02, 0.08))
     drawn = [level * chaos.random() if chaos.random() < 0.6 else 0.0 for _ in range(5)]
-    return Weather(*drawn, slow_seconds=chaos.choice((0.1, 2.0, 9.0)))
+    return Weather(drawn[0], drawn[1], drawn[2], drawn[3], drawn[4], chaos.choice((0.1, 2.0, 9.0)))
 
 
 @contextmanager
