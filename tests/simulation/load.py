@@ -45,6 +45,9 @@ def bodies(chance: Random, number: int) -> Iterator[dict[str, Any] | None]:
             definition = chance.choice((DOOR, GATE, GATE))
             root = {"root_id": chance.choice(names)} if chance.random() < 0.2 else {}
             body = create(name, f"c{each}", definition=definition, **root)
+            if chance.random() < 0.3:  # another root wants the same id, mostly on another partition
+                made.append(create(name, f"r{each}", root_id=chance.choice(names)))
+                yield made[-1]
         elif kind < 0.18:
             body = chance.choice(made)
         elif kind < 0.22:

@@ -22,8 +22,8 @@ FAULTS = (
     "commands forwarded", "commands in transactions", "commands off their partition", "commands refused", "crashes",
     "database: answer lost", "database: late", "database: refused", "database: request lost", "database: slow",
     "database: slow apply", "dead letters", "fenced applies", "fenced producers", "guards: late",
-    "guards: unavailable", "holes between offsets", "ids taken", "locked sessions", "no room", "pauses", "rebalances",
-    "rebalances forced", "repeated commands", "sessions expired", "stale claims", "stops",
+    "guards: unavailable", "holes between offsets", "ids taken", "locked sessions", "members evicted", "no room",
+    "pauses", "rebalances", "rebalances forced", "repeated commands", "sessions expired", "stale claims", "stops",
     "transactions aborted by a successor", "transactions timed out", "unknown outcomes", "unreadable records",
 )  # fmt: skip
 

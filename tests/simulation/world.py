@@ -157,7 +157,7 @@ class World:
             self._start(seat)
         seconds = 5 + 8 * chaos.random()
         ticking = asyncio.create_task(producers.tick(self._database))
-        troubling = asyncio.create_task(self._trouble(interval=chaos.choice((0.5, 1.5, 4.0))))
+        troubling = asyncio.create_task(self._trouble(interval=chaos.choice((0.3, 0.8, 2.0))))
         await producers.send(Random(f"{self._seed} load"), number=10 + int(14 * chaos.random()), seconds=seconds * 0.7)
         await asyncio.sleep(max(seconds - loop.time(), 0))
         ticking.cancel()
@@ -194,7 +194,7 @@ class World:
     async def _trouble(self, *, interval: float) -> None:
         """Let something happen to a worker again and again."""
         chaos = self._chaos
-        kinds = [self._crash, self._crash, self._pause, self._pause, self._stop, self._rebalance]
+        kinds = [self._crash, self._pause, self._pause, self._stop, self._rebalance, self._evict]
         chaos.shuffle(kinds)
         kinds = kinds[: 1 + int(len(kinds) * chaos.random())]
         while True:
@@ -266,12 +266,15 @@ class World:
         process = seat.process
         if process is None:
             return
-        seconds = 0.2 + 14 * self._chaos.random() ** 1.5
+        seconds = 0.2 + 10 * self._chaos.random() ** 2
+        evicted = self._chaos.random() < 0.5
 
         def pause() -> None:
             self._struck["pauses"] += 1
             self.note(f"{process.name} is paused for {seconds:.2f} s")
             process.paused = True
+            if evicted:
+                self._group.leave(process.name)
             self._loop.call_later(seconds, self._resume, process, context=self._loop.context_of(self._loop.outside))
 
         self._arm(process, pause)
@@ -310,6 +313,13 @@ class World:
     def _rebalance(self, _: Seat) -> None:
         self._struck["rebalances forced"] += 1
         self._group.rebalance()
+
+    def _evict(self, seat: Seat) -> None:
+        """Let the group give a member up that works on and does not know."""
+        if seat.process is not None:
+            self._struck["members evicted"] += 1
+            self.note(f"{seat.process.name} is evicted")
+            self._group.leave(seat.process.name)
 
     def _to_broker(self) -> Link:
         return Link(self._around, "broker", self._servers["broker"], self._weathers["broker"])
