@@ -105,6 +105,13 @@ def _unawaited() -> AbstractContextManager[object]:
     return patch("service.broker.publishers._all", leave)
 
 
+def _hasty() -> AbstractContextManager[object]:
+    async def believe(*_: object) -> None:
+        """Halt at once, without a look at whether another owner went on."""
+
+    return patch("service.ownership.PartitionOwner._still_mine", believe)
+
+
 MUTANTS = {
     "no fence": Mutant(Parts(database=Unfenced), frozenset({"one owner", "one outcome", "gapless journal"})),
     "dedup forgotten": Mutant(Parts(database=Forgetful), frozenset({"audit"})),
@@ -115,5 +122,6 @@ MUTANTS = {
         Parts(publisher=OneForAll), frozenset({"published once", "published in order", "live"})
     ),
     "unawaited sends": Mutant(Parts(during=_unawaited), frozenset({"published in order", "live"})),
+    "halt not confirmed": Mutant(Parts(during=_hasty), frozenset({"no fault of ours"})),
     "publisher kept": Mutant(Parts(publisher=_clinging), frozenset({"published once", "live"})),
 }

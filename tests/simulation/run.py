@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.simulation.safety import Violation
@@ -77,7 +78,7 @@ def run(seeds: int, *, state: Path | None, jobs: int, say: Callable[[str], None]
     totals = load(state)
     end = totals.next_seed + seeds
     chunks = [(first, min(CHUNK_SEEDS, end - first)) for first in range(totals.next_seed, end, CHUNK_SEEDS)]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(run_chunk, first, count) for first, count in chunks]
         for number, future in enumerate(running, start=1):
             totals.add(future.result())

@@ -16,8 +16,6 @@ from typing import Any
 
 import structlog
 
-from contracts.predicates import Verdict
-from domain.guards import Question
 from handlers.ports import Publisher
 from service.adapters import Adapters
 from service.broker.publishers import Elsewhere, TransactionalPublisher
@@ -25,15 +23,16 @@ from service.settings import Settings
 from service.telemetry import Telemetry
 from service.worker import Worker
 from tests.fakes.machines import compiled
-from tests.fakes.ports import ENGINE, ScriptedGuards
 from tests.simulation.clients import NETWORK, Network, installed
 from tests.simulation.database import Database, StoreOverLink
 from tests.simulation.group import Group
+from tests.simulation.guards import LateGuards
 from tests.simulation.kafka import Kafka
 from tests.simulation.load import DEFINITIONS, Producers
-from tests.simulation.loop import Process, StalledError, seeded_loop
+from tests.simulation.loop import StalledError, seeded_loop
 from tests.simulation.network import Link, Surroundings, Weather
 from tests.simulation.safety import Safety, Violation
+from tests.simulation.trouble import Seat, Trouble
 
 PARTS = 2
 LIVE_SECONDS_MAX = 90.0
@@ -89,16 +88,6 @@ def simulate(seed: int, *, parts: Parts = PRODUCT, say: Callable[[str], None] | 
         return World(seed, parts, say).run()
 
 
-class Seat:
-    """Where a worker runs, dies and is started again."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.starts = 0
-        self.process: Process | None = None
-        self.worker: Worker | None = None
-
-
 class World:
     """Everything that one seed makes."""
 
@@ -121,7 +110,7 @@ class World:
         self._kafka = Kafka(self._around, shown=self._safety.shown)
         self._group = Group(self._around, parts=PARTS)
         self._safety.database, self._safety.kafka = self._database, self._kafka
-        self._seats = [Seat(number) for number in range(self._chaos.choice((2, 3)))]
+        self._seats = [Seat(number, self._start) for number in range(self._chaos.choice((2, 3)))]
         for document in DEFINITIONS:
             self._database.add(compiled(document))
 
@@ -131,6 +120,8 @@ class World:
             self._loop.run_until_complete(self._live())
         except StalledError as stalled:
             self._safety.broken("live", str(stalled))
+        except Exception as error:  # noqa: BLE001 - the seed must be named, whatever is wrong
+            self._safety.broken("the simulation itself", repr(error))
         for failure in self._loop.failures:
             self._safety.broken("no fault of ours", failure)
         outcome = Outcome(
@@ -154,10 +145,11 @@ class World:
         loop.create_task(self._group.sweep(), context=loop.context_of(self._servers["broker"]))
         producers = Producers(self._around, self._kafka, self._topics, parts=PARTS)
         for seat in self._seats:
-            self._start(seat)
+            seat.fill()
+        trouble = Trouble(self._around, chaos, self._group)
         seconds = 5 + 8 * chaos.random()
         ticking = asyncio.create_task(producers.tick(self._database))
-        troubling = asyncio.create_task(self._trouble(interval=chaos.choice((0.3, 0.8, 2.0))))
+        troubling = asyncio.create_task(trouble.strike(self._seats, interval=chaos.choice((0.3, 0.8, 2.0))))
         await producers.send(Random(f"{self._seed} load"), number=10 + int(14 * chaos.random()), seconds=seconds * 0.7)
         await asyncio.sleep(max(seconds - loop.time(), 0))
         ticking.cancel()
@@ -176,43 +168,22 @@ class World:
             await asyncio.sleep(LOOK_SECONDS)
         if not safety.violations:
             safety.look_back(producers.sent)
-        self._struck["commands decided"] += sum(
-            row.reply is not None for journal in self._database.journal.values() for row in journal
-        )
-        self._struck["commands refused"] += sum(
-            row.reply is not None and b'"rejected"' in row.reply
-            for journal in self._database.journal.values()
-            for row in journal
-        )
-        self._struck["commands forwarded"] += sum(
-            row.kind == "forward" for journal in self._database.journal.values() for row in journal
-        )
-        self._struck["dead letters"] += sum(
-            row.kind == "dead_letter" for journal in self._database.journal.values() for row in journal
-        )
-
-    async def _trouble(self, *, interval: float) -> None:
-        """Let something happen to a worker again and again."""
-        chaos = self._chaos
-        kinds = [self._crash, self._pause, self._pause, self._stop, self._rebalance, self._evict]
-        chaos.shuffle(kinds)
-        kinds = kinds[: 1 + int(len(kinds) * chaos.random())]
-        while True:
-            await asyncio.sleep(2 * interval * chaos.random())
-            seat = chaos.choice(self._seats)
-            if seat.process is not None and not seat.process.paused:
-                chaos.choice(kinds)(seat)
+        rows = [row for journal in self._database.journal.values() for row in journal]
+        replies = [row.reply for row in rows if row.reply is not None]
+        self._struck["commands decided"] += len(replies)
+        self._struck["commands refused"] += sum(b'"rejected"' in reply for reply in replies)
+        self._struck["commands forwarded"] += sum(row.kind == "forward" for row in rows)
+        self._struck["dead letters"] += sum(row.kind == "dead_letter" for row in rows)
 
     def _start(self, seat: Seat) -> None:
         """Start a worker in a process of its own."""
         loop, around = self._loop, self._around
-        seat.starts += 1
         name = f"worker-{seat.number}.{seat.starts}"
         process = seat.process = loop.process(name)
         to_database = Link(around, "database", self._servers["database"], self._weathers["database"])
         to_broker = Link(around, "broker", self._servers["broker"], self._weathers["broker"])
         network = Network(around, name, self._kafka, self._group, to_broker)
-        context = loop.context_of(process)
+        context = seat.context = loop.context_of(process)
         context.run(NETWORK.set, network)
         context.run(_WORLD.set, self)
         elsewhere = Elsewhere("simulated")
@@ -241,89 +212,6 @@ class World:
 
         loop.create_task(serve(), context=context)
 
-    def _end(self, seat: Seat, process: Process, what: str) -> None:
-        """Let a worker's process end at once, and start another later."""
-        if process.dead:
-            return
-        self._struck[what] += 1
-        self.note(f"{process.name}: {what}")
-        self._loop.kill(process)
-        if seat.process is process:
-            seat.process = seat.worker = None
-            self._loop.call_later(8 * self._chaos.random() ** 2, self._start_again, seat)
-
-    def _start_again(self, seat: Seat) -> None:
-        if seat.process is None:
-            self._start(seat)
-
-    def _crash(self, seat: Seat) -> None:
-        process = seat.process
-        if process is None:
-            return
-        self._arm(process, lambda: self._end(seat, process, "crashes"))
-
-    def _pause(self, seat: Seat) -> None:
-        process = seat.process
-        if process is None:
-            return
-        seconds = 0.2 + 10 * self._chaos.random() ** 2
-        evicted = self._chaos.random() < 0.5
-
-        def pause() -> None:
-            self._struck["pauses"] += 1
-            self.note(f"{process.name} is paused for {seconds:.2f} s")
-            process.paused = True
-            if evicted:
-                self._group.leave(process.name)
-            self._loop.call_later(seconds, self._resume, process, context=self._loop.context_of(self._loop.outside))
-
-        self._arm(process, pause)
-
-    def _arm(self, process: Process, then: Callable[[], None]) -> None:
-        """Let it happen in a little while, at any step, or just when a write of the process is on its way."""
-        if self._chaos.random() < 0.5:
-            process.light(int(200 * self._chaos.random() ** 2), then)
-        else:
-            process.alarm = then
-
-    def _resume(self, process: Process) -> None:
-        self.note(f"{process.name} goes on")
-        process.paused = False
-
-    def _stop(self, seat: Seat) -> None:
-        process, worker = seat.process, seat.worker
-        if process is None or worker is None:
-            return
-        seat.process = seat.worker = None
-        self._struck["stops"] += 1
-        self.note(f"{process.name} is asked to stop")
-        context = self._loop.context_of(process)
-        context.run(NETWORK.set, Network(self._around, process.name, self._kafka, self._group, self._to_broker()))
-        context.run(_WORLD.set, self)
-
-        async def stop() -> None:
-            await worker.stop()
-            self.note(f"{process.name} has stopped")
-            if not process.dead:
-                self._loop.kill(process)
-
-        self._loop.create_task(stop(), context=context)
-        self._loop.call_later(3 * self._chaos.random(), self._start_again, seat)
-
-    def _rebalance(self, _: Seat) -> None:
-        self._struck["rebalances forced"] += 1
-        self._group.rebalance()
-
-    def _evict(self, seat: Seat) -> None:
-        """Let the group give a member up that works on and does not know."""
-        if seat.process is not None:
-            self._struck["members evicted"] += 1
-            self.note(f"{seat.process.name} is evicted")
-            self._group.leave(seat.process.name)
-
-    def _to_broker(self) -> Link:
-        return Link(self._around, "broker", self._servers["broker"], self._weathers["broker"])
-
     def _heal(self) -> None:
         self.note("healed")
         for weather in (*self._weathers.values(), self._guards):
@@ -333,29 +221,7 @@ class World:
             process.disarm()
             process.paused = False
         for seat in self._seats:
-            self._start_again(seat)
-
-
-class LateGuards:
-    """The predicate engine: it may be slow, and then nobody may answer."""
-
-    def __init__(self, around: Surroundings, weather: Weather) -> None:
-        self._around = around
-        self._weather = weather
-        self._guards = ScriptedGuards()
-
-    async def ask(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Answer, or say that nobody does."""
-        chance = self._around.chance
-        if chance.random() < self._weather.slow:
-            self._around.struck["guards: late"] += 1
-            await asyncio.sleep(3 * chance.random())
-        else:
-            await asyncio.sleep(0.002 * chance.random())
-        if chance.random() < self._weather.request_lost:
-            self._around.struck["guards: unavailable"] += 1
-            return [Verdict(outcome="unavailable", cause="no answer", clause="?", engine=ENGINE) for _ in questions]
-        return await self._guards.ask(questions)
+            seat.fill()
 
 
 def _weather(chaos: Random) -> Weather:
