@@ -4,15 +4,17 @@ import gc
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import starmap
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.safety import Violation
-from tests.simulation.world import PRODUCT, Parts, simulate
+from tests.simulation.world import PRODUCT, simulate
 
 CHUNK_SEEDS = 50
 SEEDS_TO_MEET_ALL = 1000
@@ -60,9 +62,10 @@ class Totals:
         return f"{self.seeds:,} seeds: {figures}, {len(self.broken)} violations"
 
 
-def run_chunk(first: int, count: int, parts: Parts = PRODUCT) -> Totals:
-    """Run seeds in a row."""
+def run_chunk(first: int, count: int, mutant: str | None = None) -> Totals:
+    """Run seeds in a row, up to the first that breaks a promise."""
     totals = Totals(first + count)
+    parts = PRODUCT if mutant is None else MUTANTS[mutant].parts
     with _collected_once():
         for seed in range(first, first + count):
             outcome = simulate(seed, parts=parts)
@@ -70,25 +73,39 @@ def run_chunk(first: int, count: int, parts: Parts = PRODUCT) -> Totals:
             totals.struck += outcome.struck
             if outcome.violations:
                 totals.broken[seed] = list(outcome.violations)
+                break
     return totals
 
 
-def run(seeds: int, *, state: Path | None, jobs: int, say: Callable[[str], None]) -> Totals:
+def run(
+    seeds: int, *, state: Path | None, jobs: int, say: Callable[[str], None], mutant: str | None = None
+) -> Totals:  # fmt: skip
     """Run so many seeds more than the state has, up to the first violation; the state is written after each chunk."""
     totals = load(state)
     end = totals.next_seed + seeds
-    chunks = [(first, min(CHUNK_SEEDS, end - first)) for first in range(totals.next_seed, end, CHUNK_SEEDS)]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(run_chunk, first, count) for first, count in chunks]
-        for number, future in enumerate(running, start=1):
-            totals.add(future.result())
+    chunks = [(first, min(CHUNK_SEEDS, end - first), mutant) for first in range(totals.next_seed, end, CHUNK_SEEDS)]
+    with _done(chunks, jobs) as done:
+        for number, chunk in enumerate(done, start=1):
+            totals.add(chunk)
             save(totals, state)
-            if totals.broken or number % 10 == 0 or number == len(running):
+            if totals.broken or number % 10 == 0 or number == len(chunks):
                 say(totals.line())
             if totals.broken:
-                pool.shutdown(cancel_futures=True)
                 break
     return totals
+
+
+@contextmanager
+def _done(chunks: list[tuple[int, int, str | None]], jobs: int) -> Iterator[Iterable[Totals]]:
+    """Give what chunks came to, in order, while others run beside."""
+    if jobs == 1:
+        yield starmap(run_chunk, chunks)
+        return
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        yield pool.map(run_chunk, *zip(*chunks, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def load(state: Path | None) -> Totals:

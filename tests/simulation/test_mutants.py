@@ -17,6 +17,7 @@ def first_violations(mutant: Mutant) -> tuple[int, set[str]]:
     return SEEDS_MAX, set()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.stack  # it needs no server, but more time than `make check` has
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_a_mutant_is_caught(name: str) -> None:

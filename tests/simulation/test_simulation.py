@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.__main__ import main
 from tests.simulation.run import FAULTS, Totals, load, run, run_chunk
 from tests.simulation.world import simulate
 
@@ -29,6 +30,7 @@ def test_fifty_worlds_keep_every_promise() -> None:
     assert 50 == totals.seeds
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.stack  # it needs no server, but more time than `make check` has
 def test_a_thousand_worlds_keep_every_promise_and_meet_every_fault() -> None:
     """Safe throughout, live once healed; each kind of fault struck, and at least a fifth of the commands is refused."""
@@ -65,6 +67,20 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     assert whole.struck == second.struck == load(state).struck
     assert first.seeds == 3
     assert [] == list(state.parent.glob("*.new"))
+
+
+def test_a_violation_ends_the_run_and_says_how_to_see_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is not zero, the next run begins with the seed that failed, and its replay fails as well."""
+    state = tmp_path / "state.json"
+    assert 1 == main(["--seeds", "100", "--mutant", "no fence", "--state", str(state)])
+    said = capsys.readouterr().out.splitlines()
+    seed = load(state).next_seed
+    assert f"replay it: python -m tests.simulation {seed} --mutant 'no fence'" == said[-1]
+    assert 1 == main([str(seed), "--mutant", "no fence"])
+    broken_again = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"seed {seed} breaks")]
+    assert [line for line in said if line.startswith(f"seed {seed} breaks")] == broken_again
 
 
 def test_faults_that_never_struck_are_named() -> None:
