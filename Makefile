@@ -32,6 +32,7 @@ test: check ## check, then the tests on a real broker and a real database (under
 slow: install ## the long forms
 	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q tests/domain tests/handlers -m "not stack"
 	$(BIN)/pytest -q -m slow
+	$(BIN)/python -m tests.simulation --seeds 20000 --jobs 2 --state .turnstile/simulation.json
 
 demo: install ## see real workflows run through a real broker and a real database
 	$(BIN)/turnstile demo

@@ -221,7 +221,10 @@ class Claims(Protocol):
         ...
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:
-        """Remember why the partition is halted."""
+        """Remember why the partition is halted; raises Fenced where another owner took it or took turns meanwhile.
+
+        Who was overtaken compares its own old figures with another's new ones, and must not halt for it.
+        """
         ...
 
     async def halts(self) -> Mapping[int, str | None]:

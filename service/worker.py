@@ -143,8 +143,8 @@ class Worker:
         for part in going:
             self._owners[part].drain()
         if going:
-            _, late = await asyncio.wait(going.values(), timeout=DRAIN_SECONDS_MAX)
-            for task in late:
+            await asyncio.wait(going.values(), timeout=DRAIN_SECONDS_MAX)
+            for task in (task for task in going.values() if not task.done()):
                 log.warning("partition.drain_cut_short", task=task.get_name())
                 task.cancel()
             await asyncio.gather(*going.values(), return_exceptions=True)

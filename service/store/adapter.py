@@ -91,7 +91,7 @@ class PostgresStore:
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why a partition is halted."""
         async with self._connection() as connection:
-            await partitions.note_halted(connection, owned.part, owned.epoch, reason)
+            await partitions.note_halted(connection, owned, reason)
 
     async def halts(self) -> dict[int, str | None]:
         """Return each partition, and why it is halted if it is."""

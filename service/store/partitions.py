@@ -130,10 +130,18 @@ async def note_published(connection: Connection, part: int, epoch: int, seq: int
         )
 
 
-async def note_halted(connection: Connection, part: int, epoch: int, reason: str) -> None:
-    """Remember why a partition is halted, so that no other worker takes it up."""
+async def note_halted(connection: Connection, owned: Ownership, reason: str) -> None:
+    """Remember why a partition is halted, so that no worker takes it up; raises Fenced where it is another owner's."""
     with faults_of():
-        await connection.execute("update partition set halted = $3 where part = $1 and epoch = $2", part, epoch, reason)
+        noted = await connection.fetchval(
+            "update partition set halted = $4 where part = $1 and epoch = $2 and turn = $3 returning true",
+            owned.part,
+            owned.epoch,
+            owned.turn,
+            reason,
+        )
+    if not noted:
+        raise Fenced(f"partition {owned.part} was taken by another owner before it was recovered")
 
 
 async def halts(connection: Connection) -> dict[int, str | None]:

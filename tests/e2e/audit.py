@@ -14,7 +14,7 @@ from service.app import Endpoints
 from service.settings import Settings
 from tests.e2e.outside import header, read, rows
 
-NO_NEW_OUTCOME = frozenset({"COMMAND_ID_REUSED", "EXPIRED", "INVALID_COMMAND"})
+NO_NEW_OUTCOME = frozenset({"COMMAND_ID_REUSED", "EXPIRED", "INVALID_COMMAND", "PREDICATE_UNAVAILABLE"})
 
 
 @dataclass(frozen=True, slots=True)

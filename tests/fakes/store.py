@@ -145,8 +145,9 @@ class MemoryStore:
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why a partition is halted."""
         row = self.rows[owned.part]
-        if row.epoch == owned.epoch:
-            self.rows[owned.part] = replace(row, halted=reason)
+        if (row.epoch, row.turn) != (owned.epoch, owned.turn):
+            raise Fenced(f"partition {owned.part} has another owner")
+        self.rows[owned.part] = replace(row, halted=reason)
 
     async def halts(self) -> dict[int, str | None]:
         """Return each partition, and why it is halted if it is."""

@@ -1,7 +1,7 @@
 """A partition's life over ports in memory: claim, recover, turns, claim again, halt and drain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -261,6 +261,50 @@ async def test_an_operators_halt_fences_the_owner() -> None:
         scene.deliver()
         await assert_eventually(Phase.HALTED, scene.phase)
         assert ("by hand", 0) == (scene.owner.reason, scene.store.rows[0].next_offset)
+
+
+@dataclass
+class OvertakenBroker(MemoryBroker):
+    """A broker that is slow to answer the first publisher's start: another owner comes, works and goes meanwhile."""
+
+    overtake: Callable[[], Awaitable[None]] | None = None
+
+    def publisher(self, part: int) -> MemoryPublisher:
+        """Make a publisher, slow the first time."""
+        self.made += 1
+        return SlowToStart(self) if self.made == 1 else super().publisher(part)
+
+
+class SlowToStart(MemoryPublisher):
+    """Fences, and reads the cursor long after its owner claimed."""
+
+    def __init__(self, broker: OvertakenBroker) -> None:
+        super().__init__(broker)
+        self._overtake = broker.overtake
+
+    async def start(self) -> int | None:
+        """Start after another owner is done."""
+        if self._overtake is not None:
+            await self._overtake()
+        return await super().start()
+
+
+async def test_an_owner_overtaken_before_it_recovered_claims_again_and_does_not_halt() -> None:
+    """Its figures are older than the cursor because another owner went on, not because the database was set back."""
+    scene = Scene(creations(3), broker=OvertakenBroker())
+    other = Scene(scene.records, scene.store, MemoryBroker())
+
+    async def overtake() -> None:
+        async with owning(other):
+            await assert_eventually(names(3), other.published)
+        scene.broker.cursor = other.broker.cursor
+
+    assert isinstance(scene.broker, OvertakenBroker)
+    scene.broker.overtake = overtake
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+    assert (3, 4) == (scene.store.rows[0].next_offset, scene.broker.cursor)
+    assert 1 == scene.telemetry.claims_lost._value.get()  # noqa: SLF001 - the metric's only way to be read back
 
 
 async def test_a_log_that_lost_unread_commands_halts() -> None:

@@ -557,7 +557,8 @@ async def test_what_is_published_is_noted_forwards_by_the_owner_alone(bench: Ben
     await bench.store.note_published(owned, 3)
     await bench.store.note_published(owned, 2)
     await bench.store.note_published(stale, 4)
-    await bench.store.note_halted(stale, "says a former owner")
+    with pytest.raises(Fenced):
+        await bench.store.note_halted(stale, "says a former owner")
     again = await bench.store.claim(0, 1)
     assert (3, None) == (again.published_seq, again.halted)
     await applied(bench, replace(again, published_seq=4), creation(again, "d"))
