@@ -30,7 +30,15 @@ TRANSITIONS = ("open", "shut", "push", "pull", "brick", "jam", "recover", "knock
 
 WALK = ("open", "jam", "recover", "pull", "open", "shut")
 
-DEFINITIONS = (door(), door(name=GATE, max_open=GATES_MAX))
+
+def gate() -> dict[str, Any]:
+    """Return a door of which few may be open, and whose guards are waited for; one that never answers it has not."""
+    document = door(name=GATE, max_open=GATES_MAX) | {"on_unavailable": "wait"}
+    document["transitions"] = [each for each in document["transitions"] if each["name"] != "phone"]
+    return document
+
+
+DEFINITIONS = (door(), gate())
 
 
 def bodies(chance: Random, number: int) -> Iterator[dict[str, Any] | None]:

@@ -42,6 +42,7 @@ class Safety:
         self._parts = parts
         self._next_offset = dict.fromkeys(range(parts), 0)
         self._answered: dict[int, set[int]] = defaultdict(set)
+        self._parked: dict[int, set[int]] = defaultdict(set)
         self._due: dict[Where, list[bytes]] = defaultdict(list)
         self._shown: dict[Where, int] = defaultdict(int)
         self._versions: dict[str, int] = {}
@@ -101,6 +102,7 @@ class Safety:
             commands = self.kafka.readable(self._topics.commands, part)
             if commands and commands[-1].offset >= row.next_offset:
                 yield f"partition {part} is decided up to {row.next_offset} of {commands[-1].offset + 1}"
+        yield from (f"partition {part} has parked {sorted(parked)}" for part, parked in self._parked.items() if parked)
         for where, due in self._due.items():
             if self._shown[where] != len(due):
                 yield f"{where[0]}/{where[1]} shows {self._shown[where]} of {len(due)}"
@@ -165,11 +167,24 @@ class Safety:
             if row.record_offset in answered:
                 self.broken("one outcome", f"command {part}/{row.record_offset} has another outcome")
             answered.add(row.record_offset)
+        parked = self._look_at_parked(part, turn)
         records, _ = self.kafka.read((self._topics.commands, part), before, max(after - before, 0))
         for record in records:
-            if record.offset < after and record.offset not in answered:
+            if record.offset < after and record.offset not in answered and record.offset not in parked:
                 self.broken("one outcome", f"command {part}/{record.offset} was passed over")
         self._next_offset[part] = max(before, after)
+
+    def _look_at_parked(self, part: int, turn: Turn) -> set[int]:
+        """Return what the partition has parked after a turn; what is parked no more has its outcome."""
+        parked, answered = self._parked[part], self._answered[part]
+        parked.update(record.offset for record in turn.parked)
+        for offset in (each.offset for each in turn.unparked):
+            if offset not in parked or offset not in answered:
+                self.broken("one outcome", f"command {part}/{offset} is parked no more and has no outcome")
+            parked.discard(offset)
+        if both := sorted(parked & answered):
+            self.broken("one outcome", f"commands {both} of partition {part} have an outcome and are parked")
+        return parked
 
     def _look_at_row(self, part: int, row: JournalRow) -> None:
         topics = self._topics

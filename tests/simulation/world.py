@@ -152,12 +152,13 @@ class World:
         troubling = asyncio.create_task(trouble.strike(self._seats, interval=chaos.choice((0.3, 0.8, 2.0))))
         await producers.send(Random(f"{self._seed} load"), number=10 + int(14 * chaos.random()), seconds=seconds * 0.7)
         await asyncio.sleep(max(seconds - loop.time(), 0))
-        ticking.cancel()
         troubling.cancel()
-        await asyncio.gather(ticking, troubling, return_exceptions=True)
+        await asyncio.gather(troubling, return_exceptions=True)
         self._heal()
         producers.probe()
         await self._become_live(producers)
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
 
     async def _become_live(self, producers: Producers) -> None:
         safety, loop = self._safety, self._loop
@@ -204,8 +205,8 @@ class World:
             seat.worker = Worker(
                 self._settings, bootstrap_servers="simulated", adapters=adapters, telemetry=_telemetry()
             )
-            await seat.worker.start()
             try:
+                await seat.worker.start()
                 await seat.worker.failed()
             except Exception as fault:  # noqa: BLE001 - whatever stops a worker is a violation
                 self.failed(f"{name} ends: {fault!r}")
