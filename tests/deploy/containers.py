@@ -1,8 +1,10 @@
 """The compose file's services as test containers: its images, settings, checks and limits, on ports of their own."""
 
+import gc
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import docker  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -21,14 +23,15 @@ HEALTHY_SECONDS_MAX = 180
 
 def engine_answers() -> bool:
     """Tell whether a Docker engine can be used here."""
-    try:
-        client = docker.from_env()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the socket that finds nobody, which its maker leaves open
         try:
-            return bool(client.ping())
+            with closing(docker.from_env()) as client:
+                return bool(client.ping())
+        except docker.errors.DockerException:
+            return False
         finally:
-            client.close()
-    except docker.errors.DockerException:
-        return False
+            gc.collect()
 
 
 class Composition:

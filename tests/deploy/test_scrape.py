@@ -112,3 +112,22 @@ async def test_a_worker_is_watched(settings: Settings, endpoints: Endpoints, tmp
             assert [] == [a for a in (await told(address, "alerts"))["alerts"] if a["state"] == "firing"]
             (up,) = (await told(address, "query?query=up"))["result"]
             assert ("turnstile", "1") == (up["metric"]["job"], up["value"][1])
+
+
+async def test_a_partition_is_shown_by_its_owner_alone(settings: Settings, endpoints: Endpoints) -> None:
+    """Where a second worker takes partitions over, the first shows no more of them."""
+
+    async def parts(address: str) -> set[str]:
+        families = text_string_to_metric_families(await ask(f"{address}/metrics"))
+        samples = [sample for family in families for sample in family.samples]
+        return {sample.labels["part"] for sample in samples if sample.name == "turnstile_outbox_depth"}
+
+    async with running(settings, endpoints) as first:
+        await assert_eventually({"0", "1", "2"}, lambda: parts(first.address), deadline_seconds=60)
+        async with running(settings, endpoints) as second:
+
+            async def shared() -> tuple[set[str], bool]:
+                here, there = await parts(first.address), await parts(second.address)
+                return here | there, bool(here) and bool(there) and not here & there
+
+            await assert_eventually(({"0", "1", "2"}, True), shared, deadline_seconds=60)
