@@ -41,3 +41,7 @@ def configure(settings: Settings) -> None:
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
         lambda record: "GroupCoordinatorNotAvailableError" not in record.getMessage()
     )
+    # Our own doing: `topics create` makes the topics, and a start without them is refused.
+    logging.getLogger("turnstile.faststream").addFilter(
+        lambda record: not record.getMessage().startswith("Auto create topics is disabled")
+    )

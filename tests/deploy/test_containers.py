@@ -28,8 +28,6 @@ def page(address: str, path: str) -> str:
         return str(answer.read().decode())
 
 
-# What docker leaves open at its end is its own affair.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_the_compose_file_s_services_do_the_main_job(composed: Composition) -> None:
     """A command from outside is decided and its event published; a restarted worker goes on, SIGTERM ends it well."""
     servers = [composed.start("kafka"), composed.start("postgres")]
