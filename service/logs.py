@@ -16,22 +16,32 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    if settings.log_format == "json":
-        processors.append(structlog.processors.JSONRenderer())
-    else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
-        processors=processors,
+        processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Asked anew for each logger: whoever replaces sys.stderr later gets the lines.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     # A new broker makes its coordinator while the first members ask; aiokafka asks again.
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
         lambda record: "GroupCoordinatorNotAvailableError" not in record.getMessage()
+    )
+    # Our own doing: `topics create` makes the topics, and a start without them is refused.
+    logging.getLogger("turnstile.faststream").addFilter(
+        lambda record: not record.getMessage().startswith("Auto create topics is disabled")
     )

@@ -56,6 +56,8 @@ class Relay:
         self._stopping = False
         self._waived = False
         self._stuck_since: float | None = None
+        # Of each turn that is not published whole: the seq after it, and when we heard of it.
+        self._waiting: deque[tuple[int, float]] = deque()
 
     @property
     def cursor(self) -> int:
@@ -66,6 +68,10 @@ class Relay:
     def backlog(self) -> int:
         """Return how many committed rows are not published yet."""
         return self._next_seq - self._cursor
+
+    def age_seconds(self) -> float:
+        """Return how long the oldest unpublished row has waited here; 0 if there is none."""
+        return asyncio.get_running_loop().time() - self._waiting[0][1] if self._waiting else 0.0
 
     async def start(self) -> None:
         """Fence earlier publishers and find out how far they got; raises Parted or Transient."""
@@ -81,6 +87,9 @@ class Relay:
         self._cursor = max(cursor or 0, self._cursor)
         while self._kept and self._kept[0][0] < self._cursor:
             self._kept.popleft()
+        if self.backlog and not self._waiting:
+            self._waits()
+        self._telemetry.age_of_backlog(self._owned.part, self.age_seconds)
         self._show_backlog()
 
     def committed(self, first_seq: int, rows: Sequence[JournalRow]) -> None:
@@ -89,6 +98,7 @@ class Relay:
         follows = self._kept[-1][0] + 1 if self._kept else self._cursor
         if follows == first_seq and len(self._kept) < KEPT_ROWS_MAX:
             self._kept.extend(enumerate(rows, start=first_seq))
+        self._waits()
         self._show_backlog()
         self._work.set()
 
@@ -197,7 +207,12 @@ class Relay:
             publisher, self._publisher = self._publisher, None
             await publisher.close()
 
+    def _waits(self) -> None:
+        self._waiting.append((self._next_seq, asyncio.get_running_loop().time()))
+
     def _show_backlog(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._cursor:
+            self._waiting.popleft()
         self._telemetry.backlog.labels(self._owned.part).set(self.backlog)
 
     def _crowded(self) -> bool:

@@ -55,7 +55,7 @@ class TickEmitter:
             except (LeaderLostError, KafkaError, OSError, TimeoutError) as error:
                 log.warning("ticks.interrupted", reason=f"{type(error).__name__}: {error}")
             finally:
-                self.leading = False
+                self._lead_is(leading=False)
             await self._pause(RETRY_SECONDS)
 
     async def _lead(self) -> None:
@@ -69,7 +69,7 @@ class TickEmitter:
             try:
                 await consumer.start()
                 await producer.start()
-                self.leading = True
+                self._lead_is(leading=True)
                 while not await self._pause(self._period_seconds):
                     await self._emit(leader, consumer, producer)
             finally:
@@ -77,6 +77,10 @@ class TickEmitter:
                     with suppress(KafkaError, OSError, TimeoutError):
                         async with asyncio.timeout(RETRY_SECONDS):
                             await client.stop()
+
+    def _lead_is(self, *, leading: bool) -> None:
+        self.leading = leading
+        self._telemetry.ticks_leading.set(leading)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait so long, or until stopped; say whether it was that."""

@@ -1,7 +1,8 @@
 """Every metric's name, in one place. Prometheus scrapes them at /metrics."""
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -43,6 +44,9 @@ class Telemetry:
         )
         self.next_offset = Gauge("turnstile_next_offset", "Next command to decide", ["part"], registry=registry)
         self.backlog = Gauge("turnstile_outbox_depth", "Committed rows not published", ["part"], registry=registry)
+        self.backlog_age = Gauge(
+            "turnstile_outbox_age_seconds", "How long the oldest of them has waited here", ["part"], registry=registry
+        )
         self.intake_paused = Gauge(
             "turnstile_intake_paused", "1 while the outbox holds intake back", ["part"], registry=registry
         )
@@ -63,6 +67,7 @@ class Telemetry:
         self.relay_restarts = Counter("turnstile_relay_restarts", "Publishers thrown away", registry=registry)
         self.loop_lag = Gauge("turnstile_loop_lag_seconds", "How late the last turn of the loop was", registry=registry)
         self.tick_time = Gauge("turnstile_tick_time_seconds", "Time of the last tick emitted", registry=registry)
+        self.ticks_leading = Gauge("turnstile_ticks_leading", "1 while this worker emits the ticks", registry=registry)
 
     def applied(self, part: int, taken: Taken) -> None:
         """Count a committed turn."""
@@ -85,6 +90,17 @@ class Telemetry:
         age = 0.0 if oldest is None or now is None else max(0.0, (now - oldest).total_seconds())
         self.parked.labels(part).set(0 if parking is None else len(parking))
         self.parked_age.labels(part).set(age)
+
+    def forget(self, part: int) -> None:
+        """Show nothing more of a partition that has gone: its last figures here would stand beside those elsewhere."""
+        shown = (self.next_offset, self.backlog, self.backlog_age, self.intake_paused, self.halted)
+        for gauge in (*shown, self.parked, self.parked_age):
+            with suppress(KeyError):  # never shown
+                gauge.remove(part)
+
+    def age_of_backlog(self, part: int, age: Callable[[], float]) -> None:
+        """Ask `age`, in seconds, at each scrape: it grows while nothing happens."""
+        self.backlog_age.labels(part).set_function(age)
 
     def published(self, rows: Sequence[tuple[int, JournalRow]], seconds: float) -> None:
         """Count what the relay published."""

@@ -151,6 +151,7 @@ class Worker:
         for part in going:
             self._owners.pop(part, None)
             self._tasks.pop(part, None)
+            self._telemetry.forget(part)
         self._telemetry.owned.set(len(self._owners))
 
     def _ended(self, part: int, task: "asyncio.Task[None]") -> None:

@@ -126,6 +126,63 @@ async def test_what_an_earlier_owner_left_comes_first() -> None:
         await assert_eventually([*range(1, 2503)], scene.published)
 
 
+class HeldPublisher(MemoryPublisher):
+    """A publisher that is stuck until it is let go."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.go = asyncio.Event()
+
+    async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:
+        """Wait, then publish."""
+        await self.go.wait()
+        await super().publish(rows)
+
+
+async def test_the_outbox_ages_while_nothing_goes_out() -> None:
+    """The age is that of the oldest unpublished row since we know of it, later rows do not make it younger."""
+    scene = Scene()
+    held = HeldPublisher(scene.broker)
+    scene.publishers = lambda _: held
+    relay = await scene.relay()
+
+    async def age() -> float:
+        return relay.age_seconds()
+
+    async def older_than(seconds: float) -> bool:
+        return relay.age_seconds() > seconds
+
+    async with running(relay):
+        assert 0.0 == relay.age_seconds()
+        await scene.commit(2, relay)
+        await assert_eventually(expected=True, actual=lambda: older_than(0.02))
+        before = relay.age_seconds()
+        await scene.commit(3, relay)
+        assert before <= relay.age_seconds()
+        held.go.set()
+        await assert_eventually([1, 2, 3, 4, 5], scene.published)
+        await assert_eventually(0.0, age)
+
+
+async def test_what_an_earlier_owner_left_ages_too() -> None:
+    """A backlog that is found at a claim counts from the claim on."""
+    scene = Scene()
+    await scene.relay()
+    await scene.commit(2, None)
+    held = HeldPublisher(scene.broker)
+    scene.publishers = lambda _: held
+    relay = await scene.relay()
+
+    async def ages() -> bool:
+        return relay.age_seconds() > 0
+
+    async with running(relay):
+        await assert_eventually(expected=True, actual=ages)
+        held.go.set()
+        await assert_eventually([1, 2], scene.published)
+    assert 0.0 == relay.age_seconds()
+
+
 @pytest.mark.parametrize("script", [["before"], ["after"], ["before", "start", "after"]])
 async def test_after_an_error_a_new_publisher_goes_on_from_the_cursor(script: list[str]) -> None:
     """Rows that did not get out are published, rows that did are not repeated, and each failed publisher is closed."""

@@ -1,0 +1,1 @@
+"""What runs Turnstile beyond one process: image, compose file, monitoring, Kubernetes."""
