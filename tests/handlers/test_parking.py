@@ -203,11 +203,11 @@ async def test_an_answer_that_cannot_tell_is_asked_for_again() -> None:
     await assert_eventually(["w"], lambda: _waiting(guards), poll_seconds=0)
     await guards.let_go()
     assert ([], [(3, "guard")], []) == (await taking, parked(turns), guards.waiting)
-    turns.parking.pop(0).close()
-    del turns.owned[0]
-    assert ([], []) == (await turns.take(), guards.waiting)
     assert ([], ["w"]) == (await ticked(turns, 1), guards.waiting)
     await guards.let_go()
+    assert ([], []) == (await turns.take(), guards.waiting)
+    turns.parking.pop(0).close()
+    del turns.owned[0]
     assert ([], []) == (await turns.take(), guards.waiting)
     assert ([], []) == (await ticked(turns, 1), guards.waiting)
     assert ([], ["w"]) == (await ticked(turns, 1), guards.waiting)
