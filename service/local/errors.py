@@ -4,7 +4,7 @@ LocalStackError
 ├── ExtraMissingError     the packages of the `local` extra are not installed
 ├── JavaNotFoundError     no Java of version 17 or later
 ├── DownloadError         a jar could not be fetched
-├── JarsAlteredError      the cached jars are not those of kafka.lock
+├── JarsAlteredError      the cached jars are not those of their lock
 ├── StackInUseError       another process runs the servers of this folder
 ├── DataGoneError         this folder remembers data that is no longer there
 ├── NoPlaceError          a folder cannot be written, or root found nowhere to put PostgreSQL's data

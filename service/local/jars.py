@@ -1,6 +1,6 @@
-"""Fetches the broker's jars by their Maven coordinates, once, and checks them against kafka.lock before each start.
+"""Fetches jars by their Maven coordinates, once, and checks them against their lock before each start.
 
-The lock pins every jar, not only the broker's: nothing is resolved at a start; the class path is the lock's list.
+A lock pins every jar, dependencies too: nothing is resolved at a start; the class path is the lock's list.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,15 +27,25 @@ if TYPE_CHECKING:
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 """Without it the broker could not say why it does not start."""
-LOCK = Path(__file__).with_name("kafka.lock")
 CACHE_SETTING = "TURNSTILE_CACHE_DIR"
-_HEAD = f"""\
-# The broker's class path: SHA-256 and Maven path of each jar of {KAFKA}, checked before every start.
-# Written by: python -m service.local.jars > service/local/kafka.lock
-"""
 _AT_ONCE = 4
 _ATTEMPTS = 3
 _SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Jars:
+    """Jars of one class path: what people call them, where they come from, the file that locks them.
+
+    The first coordinate brings its dependencies; each further one is added alone.
+    """
+
+    what: str
+    coordinates: tuple[str, ...]
+    lock: Path
+
+
+BROKER_JARS = Jars("Apache Kafka", (KAFKA, LOGGING), Path(__file__).with_name("kafka.lock"))
 
 
 def default_cache_dir() -> Path:
@@ -44,43 +55,45 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turnstile"
 
 
-def read_lock(lock: Path = LOCK) -> dict[str, str]:
+def read_lock(lock: Path) -> dict[str, str]:
     """Return the SHA-256 of each jar by its Maven path, in class path order."""
     lines = (line.split() for line in lock.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
     return {name: digest for digest, name in lines}
 
 
-def jars_folder(cache_dir: Path, lock: Path = LOCK) -> Path:
+def jars_folder(cache_dir: Path, jars: Jars = BROKER_JARS) -> Path:
     """Return the folder of exactly this lock's jars, so that two versions share a cache."""
-    version, jars = KAFKA.rpartition(":")[2], "".join(sorted(read_lock(lock).values()))
-    return cache_dir / f"kafka-{version}-{hashlib.sha256(jars.encode()).hexdigest()[:_SHORT]}"
+    _, artifact, version = jars.coordinates[0].split(":")
+    digests = "".join(sorted(read_lock(jars.lock).values()))
+    return cache_dir / f"{artifact.split('_')[0]}-{version}-{hashlib.sha256(digests.encode()).hexdigest()[:_SHORT]}"
 
 
 def class_path(
-    cache_dir: Path, report: Callable[[str], None], *, given_up: threading.Event | None = None, lock: Path = LOCK
+    cache_dir: Path, report: Callable[[str], None], *, given_up: threading.Event | None = None, jars: Jars = BROKER_JARS
 ) -> list[Path]:
     """Return the verified jars in class path order, fetching the missing ones; safe in two processes at once.
 
     `given_up`, set from another thread, ends a download early. Raises DownloadError, JarsAlteredError, NoPlaceError.
     """
-    folder, locked, given_up = jars_folder(cache_dir, lock), read_lock(lock), given_up or threading.Event()
+    folder, locked, given_up = jars_folder(cache_dir, jars), read_lock(jars.lock), given_up or threading.Event()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(cache_dir, given_up):
             missing = [name for name in locked if not (folder / name).is_file()]
             if missing:
-                with _incoming(cache_dir) as incoming:
-                    _fetch(incoming, folder, {name: locked[name] for name in missing}, report, given_up)
+                with _incoming(cache_dir) as incoming, Progress(jars.what, len(missing), report, given_up) as progress:
+                    _fetch(incoming, folder, {name: locked[name] for name in missing}, progress, given_up)
     except OSError as reason:
         raise NoPlaceError(
             f"the cache folder {cache_dir} cannot be used: {reason}. Set {CACHE_SETTING} to a folder you may write"
         ) from reason
-    verify(folder, locked)
+    verify(folder, jars.lock)
     return [folder / name for name in locked]
 
 
-def verify(folder: Path, locked: dict[str, str]) -> None:
+def verify(folder: Path, lock: Path) -> None:
     """Raise JarsAlteredError unless the folder holds the locked jars, unaltered, and no other."""
+    locked = read_lock(lock)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jar")}
     wrong = {
         "missing": sorted(locked.keys() - present),
@@ -90,35 +103,32 @@ def verify(folder: Path, locked: dict[str, str]) -> None:
     said = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names)
     if said:
         raise JarsAlteredError(
-            f"the jars in {folder} are not those of {LOCK.name} ({said}). Remove that folder and start again: "
+            f"the jars in {folder} are not those of {lock.name} ({said}). Remove that folder and start again: "
             "they are fetched anew"
         )
 
 
-def _fetch(
-    incoming: Path, folder: Path, wanted: dict[str, str], report: Callable[[str], None], given_up: threading.Event
-) -> None:
-    with Progress("Apache Kafka", len(wanted), report, given_up) as progress:
-        context = _maven(incoming, progress)
+def _fetch(incoming: Path, folder: Path, wanted: dict[str, str], progress: Progress, given_up: threading.Event) -> None:
+    context = _maven(incoming, progress)
 
-        def fetch(name: str) -> None:
-            path = _download(context, incoming, name, given_up)
-            if _sha256(path) != wanted[name]:
-                raise JarsAlteredError(
-                    f"{name} came with other contents than {LOCK.name} says, and was not kept. "
-                    "Start again; if it stays so, the repository it comes from is not to be trusted"
-                )
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(folder / name)
-            progress.landed()
+    def fetch(name: str) -> None:
+        path = _download(context, incoming, name, given_up)
+        if _sha256(path) != wanted[name]:
+            raise JarsAlteredError(
+                f"{name} came with other contents than its lock says, and was not kept. "
+                "Start again; if it stays so, the repository it comes from is not to be trusted"
+            )
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(folder / name)
+        progress.landed()
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                list(pool.map(fetch, wanted))
-            except BaseException:
-                given_up.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            list(pool.map(fetch, wanted))
+        except BaseException:
+            given_up.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _maven(repository: Path, progress: Progress | None = None) -> "MavenContext":
@@ -178,20 +188,24 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def resolve_lock() -> str:
-    """Return the text of a new lock, resolved from the two coordinates above; for whoever raises a version."""
+def resolve_lock(jars: Jars = BROKER_JARS) -> str:
+    """Return the text of a new lock, resolved from its coordinates; for whoever raises a version."""
     import jgo  # noqa: PLC0415 - an optional package
 
+    first, *alone = jars.coordinates
     with tempfile.TemporaryDirectory() as folder:
-        # The logging binding is added alone: resolved together, its parent's versions would replace the broker's.
-        coordinates = [(each.groupId, each.artifactId, each.version) for each in jgo.resolve(KAFKA)]
-        group, artifact, version = LOGGING.split(":")
-        coordinates.append((group, artifact, version))
+        # Added alone: resolved together, the parents' versions of one would replace those of the other.
+        coordinates = [(each.groupId, each.artifactId, each.version) for each in jgo.resolve(first)]
+        coordinates.extend((group, artifact, version) for group, artifact, version in (c.split(":") for c in alone))
         names = sorted(f"{g.replace('.', '/')}/{a}/{v}/{a}-{v}.jar" for g, a, v in coordinates)
         context, never = _maven(Path(folder)), threading.Event()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             paths = pool.map(lambda name: _download(context, Path(folder), name, never), names)
-            return _HEAD + "".join(f"{_sha256(path)}  {name}\n" for path, name in zip(paths, names, strict=True))
+            listed = "".join(f"{_sha256(path)}  {name}\n" for path, name in zip(paths, names, strict=True))
+    return f"""\
+# The class path of {jars.what}: SHA-256 and Maven path of each jar of {first}, checked before every start.
+# Written by: resolve_lock in service/local/jars.py
+{listed}"""
 
 
 if __name__ == "__main__":

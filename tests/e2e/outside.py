@@ -201,7 +201,7 @@ async def all_decided(settings: Settings, endpoints: Endpoints, *, deadline_seco
     await assert_eventually(nothing, left, deadline_seconds=deadline_seconds, poll_seconds=0.2)
 
 
-async def busy(endpoints: Endpoints, *, turns: int = 10) -> None:
+async def busy(endpoints: Endpoints, *, turns: int = 10, deadline_seconds: float = 30) -> None:
     """Wait until some turns more are taken."""
 
     async def taken() -> int:
@@ -212,7 +212,7 @@ async def busy(endpoints: Endpoints, *, turns: int = 10) -> None:
     async def reached() -> str:
         return "busy" if await taken() >= goal else "waiting"
 
-    await assert_eventually("busy", reached, deadline_seconds=30)
+    await assert_eventually("busy", reached, deadline_seconds=deadline_seconds)
 
 
 def environment(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
@@ -249,27 +249,40 @@ def program(source: Path | None) -> list[str]:
 
 
 class WorkerProcess:
-    """A worker that can be killed: `turnstile serve` in a process of its own."""
+    """A worker that can be killed: `turnstile serve`, or what else serves, in a process of its own."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, log: Path, source: Path | None = None) -> None:
-        self._source = source
+    def __init__(
+        self,
+        settings: Settings,
+        endpoints: Endpoints,
+        log: Path,
+        command: Sequence[str | Path] = (TURNSTILE, "serve"),
+        cwd: Path | None = None,
+    ) -> None:
+        self._cwd = cwd
         self._settings = settings
         self._endpoints = endpoints
         self._log = log
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it; it joins the group in its own time."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *program(self._source),
-                "serve",
+                *self._command,
                 env=environment(self._settings, self._endpoints),
-                cwd=self._source,
+                cwd=self._cwd,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+    @property
+    def pid(self) -> int:
+        """Return its process id while it runs."""
+        assert self._process is not None
+        return self._process.pid
 
     async def owned(self) -> int:
         """Return how many partitions are its own."""
@@ -324,10 +337,14 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    settings: Settings, endpoints: Endpoints, log: Path, source: Path | None = None
+    settings: Settings,
+    endpoints: Endpoints,
+    log: Path,
+    command: Sequence[str | Path] = (TURNSTILE, "serve"),
+    cwd: Path | None = None,
 ) -> AsyncIterator[WorkerProcess]:
-    """Run a worker, of another release if its source is given, as a process that is gone after the block."""
-    process = WorkerProcess(settings, endpoints, log, source)
+    """Run a worker as a process that is gone after the block, whatever happened in it."""
+    process = WorkerProcess(settings, endpoints, log, command, cwd)
     await process.start()
     try:
         yield process

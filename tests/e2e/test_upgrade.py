@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.store.pool import fresh_database
 from tests.e2e.audit import differences, look
 from tests.e2e.load import keep_sending
-from tests.e2e.outside import WorkerProcess, all_decided, busy, rows, turnstile, worker_process
+from tests.e2e.outside import WorkerProcess, all_decided, busy, program, rows, turnstile, worker_process
 from tests.eventually import assert_eventually
 
 pytestmark = pytest.mark.stack
@@ -54,8 +54,8 @@ async def test_workers_are_replaced_one_by_one_under_load(
     sending = asyncio.create_task(keep_sending(settings, old, enough, seed=11))
     try:
         async with (
-            worker_process(settings, old, tmp_path / "old-1.log", before) as first,
-            worker_process(settings, old, tmp_path / "old-2.log", before) as second,
+            worker_process(settings, old, tmp_path / "old-1.log", [*program(before), "serve"], before) as first,
+            worker_process(settings, old, tmp_path / "old-2.log", [*program(before), "serve"], before) as second,
         ):
             await busy(old)
             await prepare(settings, old)

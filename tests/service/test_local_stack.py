@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from service.local.errors import DataGoneError, JarsAlteredError, JavaNotFoundError, ServerFailedError, StackInUseError
-from service.local.jars import KAFKA, class_path, jars_folder, read_lock, verify
+from service.local.jars import BROKER_JARS, KAFKA, Jars, class_path, jars_folder, read_lock, verify
 from service.local.java import find_java
 from service.local.kafka import properties
 from service.local.ports import BROKER, HOST, choose_port
@@ -69,16 +69,16 @@ async def data_dir(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 @pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    """Give a lock of two small jars, which are in the cache folder `tmp_path`."""
-    jars = {"org/b/b/1/b-1.jar": b"b", "org/a/a/1/a-1.jar": b"a"}
-    path = tmp_path / "small.lock"
-    path.write_text("".join(f"{hashlib.sha256(body).hexdigest()}  {name}\n" for name, body in jars.items()))
-    for name, body in jars.items():
-        jar = jars_folder(tmp_path, path) / name
+def small(tmp_path: Path) -> Jars:
+    """Give two small jars and their lock; they are in the cache folder `tmp_path`."""
+    contents = {"org/b/b/1/b-1.jar": b"b", "org/a/a/1/a-1.jar": b"a"}
+    jars = Jars("two small jars", ("org.b:b:1",), tmp_path / "small.lock")
+    jars.lock.write_text("".join(f"{hashlib.sha256(body).hexdigest()}  {name}\n" for name, body in contents.items()))
+    for name, body in contents.items():
+        jar = jars_folder(tmp_path, jars) / name
         jar.parent.mkdir(parents=True)
         jar.write_bytes(body)
-    return path
+    return jars
 
 
 def a_java(folder: Path, version: str) -> Path:
@@ -154,38 +154,38 @@ async def rows(endpoints: Endpoints) -> list[str]:
 def test_the_lock_pins_the_broker() -> None:
     """Every line of the committed lock is a SHA-256 and a jar's Maven path, the broker's among them."""
     _, artifact, version = KAFKA.split(":")
-    locked = read_lock()
+    locked = read_lock(BROKER_JARS.lock)
     assert locked.keys() >= {f"org/apache/kafka/{artifact}/{version}/{artifact}-{version}.jar"}
     assert {(len(digest), name.endswith(".jar")) for name, digest in locked.items()} == {(64, True)}
 
 
-def test_the_class_path_is_the_locks_list(tmp_path: Path, lock: Path) -> None:
+def test_the_class_path_is_the_locks_list(tmp_path: Path, small: Jars) -> None:
     """Jars come on the class path by name, in the lock's order."""
-    folder = jars_folder(tmp_path, lock)
+    folder = jars_folder(tmp_path, small)
     expected = [folder / "org/b/b/1/b-1.jar", folder / "org/a/a/1/a-1.jar"]
-    assert expected == class_path(tmp_path, silent, lock=lock)
+    assert expected == class_path(tmp_path, silent, jars=small)
 
 
-def test_an_altered_jar_is_refused(tmp_path: Path, lock: Path) -> None:
+def test_an_altered_jar_is_refused(tmp_path: Path, small: Jars) -> None:
     """One changed byte stops the start, and the message names the jar."""
-    (jars_folder(tmp_path, lock) / "org/a/a/1/a-1.jar").write_bytes(b"A")
+    (jars_folder(tmp_path, small) / "org/a/a/1/a-1.jar").write_bytes(b"A")
     with pytest.raises(JarsAlteredError, match=r"altered: org/a/a/1/a-1\.jar.*Remove that folder"):
-        class_path(tmp_path, silent, lock=lock)
+        class_path(tmp_path, silent, jars=small)
 
 
-def test_an_unknown_jar_is_refused(tmp_path: Path, lock: Path) -> None:
+def test_an_unknown_jar_is_refused(tmp_path: Path, small: Jars) -> None:
     """A jar beside the locked ones stops the start."""
-    (jars_folder(tmp_path, lock) / "evil.jar").write_bytes(b"?")
+    (jars_folder(tmp_path, small) / "evil.jar").write_bytes(b"?")
     with pytest.raises(JarsAlteredError, match=r"not in the lock: evil\.jar"):
-        class_path(tmp_path, silent, lock=lock)
+        class_path(tmp_path, silent, jars=small)
 
 
-def test_a_missing_jar_is_refused(tmp_path: Path, lock: Path) -> None:
+def test_a_missing_jar_is_refused(tmp_path: Path, small: Jars) -> None:
     """A jar that is still missing after the download stops the start."""
-    folder = jars_folder(tmp_path, lock)
+    folder = jars_folder(tmp_path, small)
     (folder / "org/a/a/1/a-1.jar").unlink()
     with pytest.raises(JarsAlteredError, match=r"missing: org/a/a/1/a-1\.jar"):
-        verify(folder, read_lock(lock))
+        verify(folder, small.lock)
 
 
 def test_the_java_asked_for_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
