@@ -73,6 +73,11 @@ def opened(folder: Path) -> History:
     )
 
 
+def journal_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """Return the journal's rows of a folder."""
+    return _rows(folder, "journal")
+
+
 async def judge(folder: Path, *, repeats: bool = False) -> Findings:
     """Check a folder, and decide its commands again."""
     findings = check(opened(folder), repeats=repeats)

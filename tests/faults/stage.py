@@ -34,6 +34,7 @@ class Hand(WorkerProcess):
         self.name = name
         self.struck = folder / "struck"
         self.mutant = "none"
+        self.through = endpoints
         self.via: str | None = None
         self.surroundings: dict[str, str] = {}
 
@@ -56,7 +57,7 @@ class Hand(WorkerProcess):
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "tests.faults.worker", *words),
-                env=environment(self._settings, self._endpoints) | self.surroundings,
+                env=environment(self._settings, self.through) | self.surroundings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,6 +69,14 @@ class Hand(WorkerProcess):
         if action is not None:
             write_down(self.struck, Strike("anywhere", action, self.pid, time.time()))
         os.kill(self.pid, number)
+
+    def reach(self, endpoints: Endpoints, via: str | None) -> None:
+        """Take another way to the servers from its next start on."""
+        self.through, self.via = endpoints, via
+
+    async def trying(self) -> str:
+        """Tell whether its relay has had to try again."""
+        return "again" if "relay.retry" in self._log.read_text() else "once"
 
     async def gone(self) -> None:
         """Wait until it has ended, however that came."""
@@ -126,6 +135,10 @@ class Stage:
 
         await assert_eventually(self.settings.partitions, others, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
 
+    async def until_owned(self) -> None:
+        """Wait until every partition belongs to a worker that lives."""
+        await self.until_owned_without()
+
     async def until_shared(self) -> None:
         """Wait until each worker that lives owns partitions, and all of them move."""
         owners = {hand.owner for hand in self.hands if hand.pid}
@@ -136,10 +149,23 @@ class Stage:
         await assert_eventually(owners, seen, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
         await self.until_moving()
 
+    async def join(self, *arms: Arm, mutant: str = "none") -> Hand:
+        """Let one more worker come."""
+        hand = Hand(self.settings, self.endpoints, self.folder, f"worker-{len(self.hands)}")
+        hand.mutant = mutant
+        self.hands.append(hand)
+        await hand.begin(*arms)
+        return hand
+
     async def stop(self, hand: Hand) -> None:
         """Stop a worker as an operator would, and note when."""
         self.stops.append(time.time())
         assert 0 == await hand.stop()
+
+    async def leave(self) -> None:
+        """See to it that no worker is left."""
+        for hand in self.hands:
+            await hand.end()
 
     async def verdict(self) -> Findings:
         """Send no more, wait until all is decided and published, stop everything and judge what is left."""
@@ -178,8 +204,8 @@ async def staged(
     sender = Sender(settings, endpoints, seed=cast.seed, per_second=cast.per_second)
     stage = Stage(settings, endpoints, folder, sender, crew, random.Random(cast.seed), stack)
     async with AsyncExitStack() as leaving:
+        leaving.push_async_callback(stage.leave)
         for number, hand in enumerate(crew):
-            leaving.push_async_callback(hand.end)
             await hand.begin(*(cast.arms[number] if number < len(cast.arms) else ()))
         await leaving.enter_async_context(sender.running())
         yield stage
