@@ -18,12 +18,13 @@ from service.local.stack import LocalStack
 from tests.e2e.outside import rows, value
 from tests.faults.network import Proxies, toxiproxy
 from tests.faults.points import Action, Arm, Point
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, Window
 
 SESSION_SECONDS = 6.0
 BLOCKED_SECONDS = 15.0
 FULL_SECONDS = 6.0
 CUT_SECONDS = 9.0
+HANG_SECONDS = 2.0
 FAKETIME = "LIBFAKETIME"
 LIBRARIES = ("/usr/lib", "/usr/local/lib")
 DROP = """
@@ -51,6 +52,7 @@ async def kill_at(stage: Stage, *, points: Sequence[Point]) -> int:
     dying = stage.chance.sample(stage.hands, len(points))
     for hand, point in zip(dying, points, strict=True):
         await stage.stop(hand)
+        # Claims are few: each start makes some. Everything else is passed many times a second.
         first = 1 if point is Point.CLAIMED else stage.chance.randrange(3, 40)
         await hand.begin(Arm(point, Action.KILL, first))
     for hand in dying:
@@ -112,7 +114,7 @@ async def come_and_go(stage: Stage) -> int:
             hand.send(signal.SIGKILL)
             await hand.gone()
         else:
-            await hand.stop()
+            await stage.stop(hand)
         await asyncio.sleep(stage.chance.uniform(0, 2))
         await hand.begin()
     return times
@@ -130,14 +132,18 @@ async def block_loop(stage: Stage) -> int:
 
 async def hang_guards(stage: Stage) -> int:
     """Let one partition's guards hang, over and over, at whichever worker owns it."""
-    part, times = stage.chance.randrange(stage.settings.partitions), 2
+    part, times = stage.chance.randrange(stage.settings.partitions), 3
     hand = stage.chance.choice(stage.hands)
     await stage.stop(hand)
     for other in stage.hands:
         if other is not hand:
             await stage.stop(other)
-    await hand.begin(Arm(Point.ASKED, Action.HANG, 5, times, seconds=2.0, part=part))
+    await hand.begin(Arm(Point.ASKED, Action.HANG, 200, times, seconds=HANG_SECONDS, part=part))
+    await stage.until_struck(1, hand)
+    began = asyncio.get_running_loop().time()
     await stage.until_struck(times, hand)
+    await asyncio.sleep(HANG_SECONDS)
+    stage.windows["guards of another partition hang"] = Window(began, asyncio.get_running_loop().time(), part)
     for other in stage.hands:
         if other is not hand:
             await other.begin()

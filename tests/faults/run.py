@@ -6,6 +6,7 @@ to play the round again; so does a fault that never struck.
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ MODES: tuple[Delivery, ...] = ("exactly-once", "exactly-once", "at-least-once")
 """Every third round publishes at least once."""
 FAULTS_A_ROUND = 8
 PARTITIONS = 6
+CALM_SECONDS = 10.0
 DISK_MIB = 1024
 REACH_SECONDS = {"kill": 8.0, "stop": 2.0}
 SERVER_KILLS = ("broker killed", "database killed")
@@ -54,11 +56,14 @@ class Plan:
 def main() -> int:
     """Play rounds until the total is reached; returns 1 where a promise was broken or a fault never struck."""
     arguments = _arguments()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the client's words about a broker that is away
     arguments.folder.mkdir(parents=True, exist_ok=True)
     state = arguments.folder / "total.json"
     if arguments.seed is not None:
         tally = Tally()
-        return asyncio.run(_round(_given(arguments), tally, arguments.folder))
+        broken = asyncio.run(_round(_given(arguments), tally, arguments.folder))
+        _say(tally.table())
+        return broken
     tally = Tally.read(state)
     while tally.kills_and_pauses < arguments.kills or tally.commands < arguments.commands:
         plan = _planned(tally, arguments.rate)
@@ -137,10 +142,13 @@ async def _play(plan: Plan, tally: Tally, folder: Path) -> Findings:
         await prepare(settings, endpoints)
         async with staged(settings, endpoints, folder, Cast(plan.seed, 3, plan.per_second), stack=stack) as stage:
             await stage.until_shared()
+            await stage.keep_still(CALM_SECONDS)
             measured: dict[str, list[float]] = {"kill": [], "stop": []}
             for fault in plan.faults:
                 await _strike(stage, fault, tally, measured)
             findings = await stage.verdict()
+            for what, window in stage.windows.items():
+                tally.heard(f"{plan.delivery}, {what}", stage.latencies(window))
     for what, at in measured.items():
         tally.resumed[what] += gaps(journal_of(folder / "evidence"), at, reach_seconds=REACH_SECONDS[what])
     return findings
@@ -164,7 +172,7 @@ async def _strike(stage: Stage, fault: Fault, tally: Tally, measured: dict[str, 
 
 def _made(plan: Plan) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"turnstile-faults-{plan.seed}-"))
-    folder.chmod(0o755)  # noqa: S103 - PostgreSQL's account looks in
+    folder.chmod(0o755)  # PostgreSQL's account looks in
     return folder
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from service.app import Endpoints
 from service.local.stack import LocalStack
@@ -35,6 +36,7 @@ class Hand(WorkerProcess):
         self.struck = folder / "struck"
         self.mutant = "none"
         self.through = endpoints
+        self._began = 0
         self.via: str | None = None
         self.surroundings: dict[str, str] = {}
 
@@ -54,6 +56,7 @@ class Hand(WorkerProcess):
         if self.via is not None:
             words += ["--via", self.via]
         with self._log.open("ab") as log:
+            self._began = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "tests.faults.worker", *words),
@@ -62,6 +65,15 @@ class Hand(WorkerProcess):
                 stdout=log,
                 stderr=log,
             )
+
+    async def up(self) -> None:
+        """Wait until it has started: before, it would not hear a signal to stop."""
+
+        async def said() -> str:
+            since = self._log.read_bytes()[self._began :]
+            return "started" if b"service.started" in since else "starting"
+
+        await assert_eventually("started", said, deadline_seconds=PATIENCE_SECONDS)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal from outside, and write that down as a strike."""
@@ -85,6 +97,14 @@ class Hand(WorkerProcess):
             await self._process.wait()
 
 
+class Window(NamedTuple):
+    """A stretch of a round on the client's clock, but for one partition if it is named."""
+
+    began: float
+    ended: float
+    but_for: int | None = None
+
+
 @dataclass
 class Stage:
     """One round: its workers share one group, one prefix and one database of their own."""
@@ -97,11 +117,29 @@ class Stage:
     chance: random.Random
     stack: LocalStack | None = None
     stops: list[float] = field(default_factory=list)
+    windows: dict[str, Window] = field(default_factory=dict)
 
     @property
     def struck(self) -> list[Strike]:
         """Every strike so far."""
         return strikes(self.folder / "struck")
+
+    async def keep_still(self, seconds: float) -> None:
+        """Let the load run without a fault, to compare with."""
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(seconds)
+        self.windows["calm"] = Window(began, asyncio.get_running_loop().time())
+
+    def latencies(self, window: Window) -> list[float]:
+        """Return the seconds from sending to seeing the reply of what was sent in a window, in rising order."""
+        part = None if window.but_for is None else f"{window.but_for}/"
+        return sorted(
+            self.sender.answers[sent.place] - sent.sent_at
+            for sent in self.sender.log
+            if window.began <= sent.sent_at < window.ended
+            and sent.place in self.sender.answers
+            and not (part and sent.place.startswith(part))
+        )
 
     async def until_struck(self, number: int, hand: Hand) -> None:
         """Wait until so many strikes were written down by a worker's process."""
@@ -159,8 +197,9 @@ class Stage:
 
     async def stop(self, hand: Hand) -> None:
         """Stop a worker as an operator would, and note when."""
+        await hand.up()
         self.stops.append(time.time())
-        assert 0 == await hand.stop()
+        assert 0 == await hand.stop(), hand.name
 
     async def leave(self) -> None:
         """See to it that no worker is left."""
@@ -172,6 +211,8 @@ class Stage:
         await self.sender.settle()
         await all_decided(self.settings, self.endpoints, deadline_seconds=PATIENCE_SECONDS)
         for hand in self.hands:
+            if hand.pid:
+                await hand.up()
             assert 0 == await hand.stop(), hand.name
         evidence = self.folder / "evidence"
         await gather(self.settings, self.endpoints, self.sender, evidence)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ class Tally:
     strikes: Counter[str] = field(default_factory=Counter)
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     resumed: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    latencies: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     missing: dict[str, str] = field(default_factory=dict)
     violations: int = 0
 
@@ -31,6 +32,12 @@ class Tally:
     def commands(self) -> int:
         """Commands of all rounds, in either mode."""
         return sum(counts["commands"] for counts in self.counts.values())
+
+    def heard(self, what: str, latencies: Sequence[float]) -> None:
+        """Add the median and the 99th hundredth of one round's latencies, given in rising order."""
+        if latencies:
+            number = len(latencies)
+            self.latencies[what].append((latencies[number // 2], latencies[number * 99 // 100]))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -42,6 +49,7 @@ class Tally:
         tally.strikes = Counter(tally.strikes)
         tally.counts = defaultdict(Counter, {mode: Counter(counts) for mode, counts in tally.counts.items()})
         tally.resumed = defaultdict(list, tally.resumed)
+        tally.latencies = defaultdict(list, tally.latencies)
         return tally
 
     def write(self, path: Path) -> None:
@@ -59,6 +67,10 @@ class Tally:
             said = ", ".join(f"{name} {counts[name]}" for name in SHOWN if name in counts)
             lines.append(f"{mode}: {said}; repeats {counts['repeats']}")
         lines += [_resumed(what, seconds) for what, seconds in sorted(self.resumed.items())]
+        lines.append(f"{'from sending to seeing the reply, median of the rounds':56} p50 ms  p99 ms")
+        lines += [
+            f"{what:56} {_median(each, 0):6.0f}  {_median(each, 1):6.0f}" for what, each in self.latencies.items()
+        ]
         lines.append(
             f"{self.rounds} rounds, {self.commands} commands, {self.kills_and_pauses} kills and pauses, "
             f"{self.violations} violations"
@@ -84,6 +96,10 @@ def _longest(times: list[float], start: float, end: float) -> float:
     first = max(bisect_left(times, start) - 1, 0)
     last = bisect_left(times, end)
     return max((b - a for a, b in zip(times[first:last], times[first + 1 : last + 1], strict=False)), default=0.0)
+
+
+def _median(figures: Sequence[tuple[float, float]], column: int) -> float:
+    return 1000 * sorted(figure[column] for figure in figures)[len(figures) // 2]
 
 
 def _resumed(what: str, seconds: list[float]) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from service.app import Endpoints
+from service.cli.surroundings import prepare
+from service.local.stack import LocalStack, erase
 from service.settings import Settings
+from tests.faults.faults import faults
 from tests.faults.history import Findings
 from tests.faults.points import Action, Arm, Point
 from tests.faults.stage import Cast, Stage, staged
@@ -67,3 +70,37 @@ async def test_zombies_are_fenced(settings: Settings, endpoints: Endpoints, tmp_
             zombie.send(signal.SIGCONT)
         await stage.until_shared()
         bears(await stage.verdict())
+
+
+async def test_servers_die_and_workers_are_rolled(settings: Settings, tmp_path: Path) -> None:
+    """Broker and database are killed, connections dropped, three workers restarted one by one, all under load."""
+    wanted = ("broker killed", "database killed", "connections dropped", "rolling restart")
+    chosen = [fault for fault in faults(settings.delivery) if fault.name in wanted]
+    stack = LocalStack(tmp_path / "servers")
+    async with stack as local:
+        endpoints = Endpoints(local.bootstrap_servers, local.database_url)
+        await prepare(settings, endpoints)
+        async with staged(settings, endpoints, tmp_path, Cast(seed=7), stack=stack) as stage:
+            await stage.until_shared()
+            struck = {}
+            for fault in chosen:
+                struck[fault.name] = await fault.strike(stage)
+                await stage.until_owned()
+                await stage.until_moving()
+            assert set(wanted) == {name for name, number in struck.items() if number > 0}
+            bears(await stage.verdict())
+    await erase(tmp_path / "servers")
+
+
+async def test_at_least_once_repeats_word_for_word_and_only_after_a_fault(
+    settings: Settings, endpoints: Endpoints, tmp_path: Path
+) -> None:
+    """A worker dies with rows published whose cursor nobody noted: they come again, and nothing else does."""
+    chosen = settings.model_copy(update={"delivery": "at-least-once"})
+    async with staged(chosen, endpoints, tmp_path, Cast(seed=8, hands=2)) as stage:
+        await stage.until_shared()
+        await die_at(stage, Point.BEFORE_CURSOR, first=20)
+        assert 1 == len(stage.struck)
+        findings = await stage.verdict()
+        bears(findings)
+        assert findings.counts["repeats"] > 0
