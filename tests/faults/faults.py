@@ -100,8 +100,7 @@ async def rolling_restart(stage: Stage) -> int:
     for hand in stage.hands:
         await stage.stop(hand)
         await hand.begin()
-        await stage.until_owned()
-        await stage.until_moving()
+        await stage.until_well()
     return len(stage.hands)
 
 
@@ -237,23 +236,33 @@ async def shift_clock(stage: Stage) -> int:
 
 async def fill_database(stage: Stage) -> int:
     """Fill the database's disk, then make room again; start it where it has ended."""
+    before = _refusals(stage)
     with _filled(stage.folder / "servers" / "postgres"):
         await asyncio.sleep(FULL_SECONDS)
+    refused = _refusals(stage) - before
     try:
         await rows(stage.endpoints, "create temporary table room as select generate_series(1, 10)")
     except Exception:  # noqa: BLE001 - whatever it says, it does not serve
         await _stack(stage).kill_database()
         await _stack(stage).start_database()
-    return 1
+    return refused
 
 
 async def fill_broker(stage: Stage) -> int:
     """Fill the broker's disk, which ends it; make room and start it again."""
+    before = _refusals(stage)
     with _filled(stage.folder / "servers" / "kafka"):
         await asyncio.sleep(FULL_SECONDS)
+    refused = _refusals(stage) - before
     await _stack(stage).kill_broker()
     await _stack(stage).start_broker()
-    return 1
+    return refused
+
+
+def _refusals(stage: Stage) -> int:
+    """Return how often the servers' logs say that a disk was full."""
+    logs = (stage.folder / "servers").glob("*.log*")
+    return sum(path.read_bytes().count(b"No space left on device") for path in logs)
 
 
 def _stack(stage: Stage) -> LocalStack:

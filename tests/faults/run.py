@@ -66,7 +66,7 @@ def main() -> int:
         return broken
     tally = Tally.read(state)
     while tally.kills_and_pauses < arguments.kills or tally.commands < arguments.commands:
-        plan = _planned(tally, arguments.rate)
+        plan = planned(tally, _possible(tally), arguments.rate)
         if asyncio.run(_round(plan, tally, arguments.folder)):
             return 1
         tally.next_seed = plan.seed + 1
@@ -82,22 +82,23 @@ def main() -> int:
     return bool(idle)
 
 
-def _planned(tally: Tally, rate: int) -> Plan:
+def planned(tally: Tally, possible: Sequence[Fault], rate: int) -> Plan:
     """Choose the faults that struck least so far, in an order of chance."""
     chance = random.Random(tally.next_seed)
-    delivery = MODES[tally.next_seed % len(MODES)]
-    possible = []
-    for fault in faults(delivery):
-        why = fault.missing()
-        if why is None:
-            possible.append(fault)
-        else:
-            tally.missing[fault.name] = why
-    chance.shuffle(possible)
-    possible.sort(key=lambda fault: tally.strikes[fault.name])
-    chosen = possible[:FAULTS_A_ROUND]
-    chance.shuffle(chosen)
-    return Plan(tally.next_seed, delivery, chosen, rate)
+    shuffled = chance.sample(possible, len(possible))
+    chosen = sorted(shuffled, key=lambda fault: tally.strikes[fault.name])[:FAULTS_A_ROUND]
+    return Plan(tally.next_seed, _mode(tally), chance.sample(chosen, len(chosen)), rate)
+
+
+def _mode(tally: Tally) -> Delivery:
+    return MODES[tally.next_seed % len(MODES)]
+
+
+def _possible(tally: Tally) -> list[Fault]:
+    """Return the faults that this machine can have; the total remembers why it cannot have the others."""
+    found = {fault: fault.missing() for fault in faults(_mode(tally))}
+    tally.missing |= {fault.name: why for fault, why in found.items() if why is not None}
+    return [fault for fault, why in found.items() if why is None]
 
 
 def _given(arguments: argparse.Namespace) -> Plan:
@@ -157,8 +158,7 @@ async def _play(plan: Plan, tally: Tally, folder: Path) -> Findings:
 async def _strike(stage: Stage, fault: Fault, tally: Tally, measured: dict[str, list[float]]) -> None:
     began, struck, stops = time.time(), len(stage.struck), len(stage.stops)
     number = await fault.strike(stage)
-    await stage.until_owned()
-    await stage.until_moving()
+    await stage.until_well()
     of_it = stage.struck[struck:]
     halting = [strike.at for strike in of_it if strike.action in {Action.KILL, Action.STAND_STILL}]
     tally.strikes[fault.name] += number

@@ -71,6 +71,8 @@ class Hand(WorkerProcess):
 
         async def said() -> str:
             since = self._log.read_bytes()[self._began :]
+            assert self._process is not None
+            assert self._process.returncode is None, f"{self.name} has ended by itself: see {self._log}"
             return "started" if b"service.started" in since else "starting"
 
         await assert_eventually("started", said, deadline_seconds=PATIENCE_SECONDS)
@@ -173,9 +175,12 @@ class Stage:
 
         await assert_eventually(self.settings.partitions, others, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
 
-    async def until_owned(self) -> None:
-        """Wait until every partition belongs to a worker that lives."""
+    async def until_well(self) -> None:
+        """Wait until every worker has started, every partition belongs to one of them, and all of them move."""
+        for hand in self.hands:
+            await hand.up()
         await self.until_owned_without()
+        await self.until_moving()
 
     async def until_shared(self) -> None:
         """Wait until each worker that lives owns partitions, and all of them move."""

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,7 +55,8 @@ class Tally:
     def write(self, path: Path) -> None:
         """Write the total beside its place, then put it there."""
         new = path.with_suffix(".new")
-        new.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        new.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
         new.replace(path)
 
     def table(self) -> str:
@@ -66,7 +67,7 @@ class Tally:
         for mode, counts in sorted(self.counts.items()):
             said = ", ".join(f"{name} {counts[name]}" for name in SHOWN if name in counts)
             lines.append(f"{mode}: {said}; repeats {counts['repeats']}")
-        lines += [_resumed(what, seconds) for what, seconds in sorted(self.resumed.items())]
+        lines += [_resumed(what, seconds) for what, seconds in sorted(self.resumed.items()) if seconds]
         lines.append(f"{'from sending to seeing the reply, median of the rounds':56} p50 ms  p99 ms")
         lines += [
             f"{what:56} {_median(each, 0):6.0f}  {_median(each, 1):6.0f}" for what, each in self.latencies.items()

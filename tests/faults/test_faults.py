@@ -14,7 +14,7 @@ from tests.faults.history import Findings
 from tests.faults.points import Action, Arm, Point
 from tests.faults.stage import Cast, Stage, staged
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 KILL_POINTS = [
     (Point.BEFORE_APPLY, Point.MID_TRANSACTION),
     (Point.WITHIN_APPLY, Point.BEFORE_COMMIT),
@@ -85,8 +85,7 @@ async def test_servers_die_and_workers_are_rolled(settings: Settings, tmp_path: 
             struck = {}
             for fault in chosen:
                 struck[fault.name] = await fault.strike(stage)
-                await stage.until_owned()
-                await stage.until_moving()
+                await stage.until_well()
             assert set(wanted) == {name for name, number in struck.items() if number > 0}
             bears(await stage.verdict())
     await erase(tmp_path / "servers")

@@ -16,7 +16,7 @@ from tests.faults.points import Action, Arm, Point
 from tests.faults.published import Kind
 from tests.faults.stage import PATIENCE_SECONDS, Cast, Stage, staged
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 NOTHING: set[Kind] = set()
 
 
