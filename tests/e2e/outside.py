@@ -241,22 +241,20 @@ async def turnstile(settings: Settings, endpoints: Endpoints, *words: str) -> tu
 
 
 class WorkerProcess:
-    """A worker that can be killed: `turnstile serve`, or a program like it, in a process of its own."""
+    """A worker that can be killed: `turnstile serve` in a process of its own."""
 
-    def __init__(
-        self, settings: Settings, endpoints: Endpoints, log: Path, argv: Sequence[str | Path] = (TURNSTILE, "serve")
-    ) -> None:
+    def __init__(self, settings: Settings, endpoints: Endpoints, log: Path) -> None:
         self._settings = settings
         self._endpoints = endpoints
         self._log = log
-        self._argv = argv
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it; it joins the group in its own time."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
+                TURNSTILE,
+                "serve",
                 env=environment(self._settings, self._endpoints),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -171,6 +171,7 @@ class _Run:
             tick = row["kind"] == "dead_letter" and not orjson.loads(row["event"])["topic"].endswith(".commands")
             if not tick:
                 place = f"{part}/{row['record_offset']}"
+                # The outcome of a parked command will come after later offsets, and only it may.
                 if row["record_offset"] < offset:
                     yield Violation(Kind.OUT_OF_TURN, place, f"row {seq} comes after offset {offset}")
                 offset = row["record_offset"]
