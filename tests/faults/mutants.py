@@ -63,16 +63,9 @@ class CursorFirst(TransactionalPublisher):
 
     async def start(self) -> int | None:
         """Read the cursor, then take the producer's epoch."""
-        fencing = self._producer
-        unfenced = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers)
-        self._producer = unfenced
-        try:
-            cursor = await super().start()
-        finally:
-            self._producer = fencing
-            await unfenced.stop()
+        cursor = await self._read_cursor()
         await self.points.meet(Point.CURSOR_READ, self._part)
-        await fencing.start()
+        await self._fence()
         return cursor
 
 
@@ -102,6 +95,9 @@ class OneProducerForAll(TransactionalPublisher):
     """Publishes through the worker's one producer, under the worker's own id: a new owner fences nobody."""
 
     _producer: SharedProducer
+
+    async def _fence(self) -> None:
+        await self._producer.start()
 
     async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:
         """Publish; one transaction at a time is all that one producer can."""
