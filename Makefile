@@ -3,7 +3,7 @@ PY ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := install
-.PHONY: help install lock format check test slow demo dev schemas bench
+.PHONY: help install lock format check test slow faults demo dev schemas bench
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ slow: install ## the long forms
 	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q tests/domain tests/handlers -m "not stack"
 	$(BIN)/pytest -q -m slow
 	$(BIN)/python -m tests.simulation --seeds 20000 --jobs 2 --state .turnstile/simulation.json
+
+faults: install ## kill, pause, cut and fill everything under load until the total is reached; goes on where it stopped
+	$(BIN)/python -m tests.faults.run
 
 demo: install ## see real workflows run through a real broker and a real database
 	$(BIN)/turnstile demo

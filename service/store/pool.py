@@ -89,7 +89,8 @@ def faults_of(lost: type[Transient] = Transient) -> Iterator[None]:
         raise lost(str(error)) from error
     except asyncpg.PostgresError as error:
         raise _fault(error) from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        # InternalClientError is what comes of a connection that the server ended just as it was taken up.
         raise lost(f"{type(error).__name__}: {error}") from error
 
 

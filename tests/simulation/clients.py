@@ -112,10 +112,10 @@ class Producer:
         self,
         topic: str,
         value: bytes,
-        key: bytes | None,
+        key: bytes | None = None,
         *,
         partition: int,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> "asyncio.Task[None]":
         """Send one record."""
         batch = Batch()

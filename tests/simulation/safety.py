@@ -124,12 +124,15 @@ class Safety:
             workflows=[_columns(workflow_id, body) for (_, workflow_id), body in database.workflows.items()],
             partitions=[
                 # `published_seq` is a hint: a claim that came late leaves it behind, until the next turn.
-                {"part": part, "next_seq": row.next_seq, "published_seq": max(row.published_seq, row.next_seq)}
+                {
+                    "part": part,
+                    "next_offset": row.next_offset,
+                    "next_seq": row.next_seq,
+                    "published_seq": max(row.published_seq, row.next_seq),
+                }
                 for part, row in database.rows.items()
             ],
-            counters=[
-                {"definition": GATE, "open": database.counts[GATE].open, "counted": len(self._open)},
-            ],
+            counters=[{"definition": GATE, "open": database.counts[GATE].open}],
         )
         for difference in differences(seen):
             self.broken("audit", difference)
@@ -209,4 +212,11 @@ class Safety:
 
 def _columns(workflow_id: str, body: bytes) -> dict[str, Any]:
     row = orjson.loads(body)
-    return {"workflow_id": workflow_id, "body": body.decode(), "state": row["state"], "version": row["version"]}
+    return {
+        "workflow_id": workflow_id,
+        "definition": row["definition"],
+        "state": row["state"],
+        "version": row["version"],
+        "is_open": row.get("completed_at") is None,
+        "body": body.decode(),
+    }

@@ -1,0 +1,158 @@
+"""Decides a run's commands again, in the order of the journal, and compares what comes out with what was committed.
+
+Only the pure decision is used; what it cannot know (an id taken on another partition, a full definition, a guard that
+was not reached) is believed where the journal says so, and each is counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from contracts.predicates import Verdict
+from domain.canonical import canonical
+from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.definition import Definition
+from domain.evolve import evolve
+from domain.guards import Question
+from domain.idempotency import Remembered, Repeated, known
+from domain.instants import read
+from domain.workflow import Workflow
+from handlers.decode import Readable, decode
+from service.definitions.files import read_definition, shipped
+from service.predicates.cel import CelEngine
+from tests.faults.history import Record, Row
+from tests.faults.published import Kind, Violation
+
+COMMAND_BYTES_MAX = 256 * 1024
+WINDOW = timedelta(days=14)
+BELIEVED = {
+    "ALREADY_EXISTS": "an id taken elsewhere",
+    "LIMIT_REACHED": "a full definition",
+    "PREDICATE_UNAVAILABLE": "a guard not reached",
+}
+
+
+@dataclass(slots=True)
+class Replay:
+    """The workflows and answers as the journal built them up so far."""
+
+    incarnations: Mapping[int, UUID]
+    definitions: Mapping[str, Definition]
+    counts: Counter[str] = field(default_factory=Counter)
+    _workflows: dict[str, Workflow] = field(default_factory=dict)
+    _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
+    _engine: CelEngine = field(default_factory=CelEngine)
+
+    async def again(self, journal: Iterable[Row], commands: Iterable[Record]) -> list[Violation]:
+        """Decide every answered command again; both by partition, then by their order in it."""
+        found = []
+        for row, record in _paired(journal, commands):
+            received = decode(record, command_bytes_max=COMMAND_BYTES_MAX)
+            reply = orjson.loads(row["reply"])
+            if isinstance(received, Readable):
+                found.extend(await self._again(row, received, reply))
+                self._keep(row, received, reply)
+            elif reply.get("rejection", {}).get("code") != "INVALID_COMMAND":
+                found.append(Violation(Kind.DECIDED_OTHERWISE, record.place, "it is no command"))
+        return found
+
+    async def _again(self, row: Row, received: Readable, reply: dict[str, Any]) -> list[Violation]:
+        code = reply.get("rejection", {}).get("code")
+        earlier = known(
+            received.command,
+            received.digest,
+            self._remembered.get((reply["root_id"], received.command_id)),
+            now=read(reply["decided_at"]),
+            broker_time=received.broker_time,
+            window=WINDOW,
+        )
+        if isinstance(earlier, Repeated) or reply.get("duplicate"):
+            agrees = isinstance(earlier, Repeated) and bool(reply.get("duplicate"))
+            return [] if agrees else [_otherwise(row, f"a repeat: {isinstance(earlier, Repeated)}")]
+        if earlier is None and code == "INVALID_COMMAND":
+            self.counts["judged by sizes"] += 1
+            return []
+        decision = earlier or await self._decide(received, reply, row["part"], code)
+        self.counts["decided again"] += 1
+        if isinstance(decision, Accepted):
+            event = canonical(decision.events[-1])
+            return [] if event == row["event"] else [_otherwise(row, f"accepted: {event!r:.300}")]
+        written = orjson.loads(canonical(decision.written()))
+        return [] if written == reply.get("rejection") else [_otherwise(row, f"refused: {written}")]
+
+    async def _decide(self, received: Readable, reply: dict[str, Any], part: int, code: str | None) -> Decision:
+        command = received.command
+        workflow = self._workflows.get(command.workflow_id)
+        if workflow is not None and workflow.root_id != reply["root_id"] and command.command_type != "create_workflow":
+            workflow = None
+        name = command.definition if command.command_type == "create_workflow" else workflow and workflow.definition
+        definition = self.definitions.get(name or "")
+        facts = Facts()
+        if code in BELIEVED:
+            self.counts[BELIEVED[code]] += 1
+            taken = {command.workflow_id: ""} if code == "ALREADY_EXISTS" else {}
+            facts = Facts(taken, {name or "": 0} if code == "LIMIT_REACHED" else {})
+        circumstances = Circumstances(
+            reply["decided_at"], self.incarnations[part], received.command_id, received.correlation_id
+        )
+        decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances)
+        if isinstance(decision, Question):
+            decision = decide(
+                command,
+                workflow,
+                definition,
+                facts=facts,
+                circumstances=circumstances,
+                verdict=await self._verdict(decision, reply, code),
+            )
+        if isinstance(decision, Question):
+            raise TypeError("a decision asks again although it has its verdict")
+        return decision
+
+    async def _verdict(self, question: Question, reply: dict[str, Any], code: str | None) -> Verdict:
+        if code == "PREDICATE_UNAVAILABLE":
+            why = reply["rejection"].get("why", {})
+            cause = str(reply["rejection"]["message"]).partition(": ")[2] or None
+            return Verdict(
+                outcome="unavailable", clause=why.get("clause"), values=why.get("values"), cause=cause, engine="cel"
+            )
+        return (await self._engine.ask([question]))[0]
+
+    def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:
+        if row["event"] is not None:
+            event = orjson.loads(row["event"])
+            self._workflows[event["workflow_id"]] = evolve(self._workflows.get(event["workflow_id"]), event)
+        if row["command_id"] is not None:
+            self._remembered[reply["root_id"], received.command_id] = Remembered(received.digest, row["reply"])
+
+
+def shipped_definitions() -> dict[str, Definition]:
+    """Return the definitions that come with the service, by name."""
+    parsed = (read_definition(text).definition for text in shipped().values())
+    return {definition.name: definition for definition in parsed if definition is not None}
+
+
+def _paired(journal: Iterable[Row], commands: Iterable[Record]) -> Iterator[tuple[Row, Record]]:
+    """Yield each answered row with its command; both are in the same order, so one pass over each is enough."""
+    records = iter(commands)
+    record: Record | None = None
+    for row in journal:
+        if row["reply"] is None:
+            continue
+        place = (row["part"], row["record_offset"])
+        while record is None or (record.partition, record.offset) < place:
+            record = next(records, None)
+            if record is None:
+                return
+        if (record.partition, record.offset) == place:
+            yield row, record
+
+
+def _otherwise(row: Row, found: str) -> Violation:
+    place = f"{row['part']}/{row['record_offset']}"
+    return Violation(Kind.DECIDED_OTHERWISE, place, f"the journal says {row['reply']!r:.300}, again it is {found}")

@@ -1,0 +1,146 @@
+"""The client whose log the checker reads: it sends steadily, notes when and where, and sees the replies come.
+
+It never waits for a reply before it sends on, but it does see them: what it sends then was sent knowing them.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from service.app import Endpoints
+from service.settings import Settings
+from tests.e2e.load import commands
+from tests.e2e.outside import Put, put
+from tests.faults.history import NUMBER, Sent
+
+STEP_SECONDS = 0.1
+PENDING_MAX = 4000
+WRONG_PARTITION, UNREADABLE, INVALID = 0.03, 0.01, 0.02
+PATIENCE_MS = 120_000
+"""How long a record may wait for a broker that is away; then its fate is unknown."""
+
+
+class Sender:
+    """A steady client of one service; `log` and `answers` are what it knows."""
+
+    def __init__(self, settings: Settings, endpoints: Endpoints, *, seed: int, per_second: int = 300) -> None:
+        self.log: list[Sent] = []
+        self.answers: dict[str, float] = {}
+        self._settings, self._endpoints = settings, endpoints
+        self._per_step = max(1, round(per_second * STEP_SECONDS))
+        self._chance = random.Random(seed)
+        self._stream = commands(seed=seed, workflows=40)
+        self._pending: set[asyncio.Future[None]] = set()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def settle(self) -> None:
+        """Send no more, and wait until the broker has answered for everything."""
+        if self._sending is not None:
+            task, self._sending = self._sending, None
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                try:
+                    async with self._producer() as producer:
+                        await self._keep_sending(producer)
+                except KafkaError:  # its last record is of unknown fate
+                    await asyncio.sleep(STEP_SECONDS)
+        finally:
+            await asyncio.gather(*self._pending)
+
+    async def _keep_sending(self, producer: AIOKafkaProducer) -> None:
+        loop = asyncio.get_running_loop()
+        next_step = loop.time()
+        while True:
+            room = PENDING_MAX - len(self._pending)
+            for _ in range(min(self._per_step, room)):
+                await self._send_one(producer, len(self.log))
+            next_step = max(next_step + STEP_SECONDS, loop.time() - 1)
+            await asyncio.sleep(max(0, next_step - loop.time()))
+
+    async def _send_one(self, producer: AIOKafkaProducer, number: int) -> None:
+        record = self._record()
+        sent_at = asyncio.get_running_loop().time()
+        self.log.append(Sent(number, None, sent_at))
+        answer = await producer.send(
+            self._settings.topics.commands,
+            record.value,
+            record.key,
+            partition=record.partition,
+            headers=[(NUMBER, str(number).encode())],
+        )
+        noting = asyncio.ensure_future(self._note(number, answer))
+        self._pending.add(noting)
+        noting.add_done_callback(self._pending.discard)
+
+    async def _note(self, line: int, answer: "asyncio.Future[TopicPartition]") -> None:
+        with suppress(KafkaError):
+            at = await answer
+            self.log[line] = self.log[line]._replace(place=f"{at.partition}/{at.offset}")
+
+    def _record(self) -> Put:
+        body = next(self._stream)
+        kind = self._chance.random()
+        record = put(body)
+        if kind < WRONG_PARTITION:
+            return record._replace(partition=self._chance.randrange(self._settings.partitions))
+        if kind < WRONG_PARTITION + UNREADABLE:
+            return record._replace(value=b'{"cut off')
+        if kind < WRONG_PARTITION + UNREADABLE + INVALID:
+            return record._replace(value=orjson.dumps(body | {"expected_version": "seven"}))
+        return record
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        consumer = AIOKafkaConsumer(
+            self._settings.topics.replies,
+            bootstrap_servers=self._endpoints.bootstrap_servers,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=50,
+        )
+        await consumer.start()
+        try:
+            while True:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        name = next(text.decode() for key, text in record.headers if key == "ce_id")
+                        self.answers.setdefault(name, loop.time())
+        finally:
+            await consumer.stop()
+
+    @asynccontextmanager
+    async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._endpoints.bootstrap_servers,
+            enable_idempotence=True,
+            request_timeout_ms=PATIENCE_MS,
+        )
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Sender"]:
+        """Send and watch during the block; `settle` ends the sending earlier."""
+        watching = asyncio.create_task(self._watch())
+        self._sending = asyncio.create_task(self._send())
+        try:
+            yield self
+        finally:
+            await self.settle()
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
