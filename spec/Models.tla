@@ -27,7 +27,7 @@ VersionLog == (1 :> <<Create(1, "a"), Move(2, "a", "busy", 1, Yes), Move(3, "a",
 TerminalLog == (1 :> <<Create(1, "a"), Move(2, "a", "done", 0, Yes), Move(3, "a", "busy", 0, Yes)>>)
 
 (* One id under two roots, more workflows than may be open, a place that is freed. *)
-TwoLogs == (1 :> <<Create(1, "a"), Move(2, "a", "done", 0, Yes)>>) @@ (2 :> <<Create(3, "a"), Create(4, "b")>>)
+TwoLogs == (1 :> <<Create(1, "a"), Create(2, "b"), Move(3, "a", "done", 0, Yes)>>) @@ (2 :> <<Create(4, "a")>>)
 
 Symmetry == Permutations(Workers)
 =============================================================================
