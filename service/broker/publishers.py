@@ -16,7 +16,7 @@ from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
 from contracts.topics import Topics
-from handlers.faults import Transient
+from handlers.faults import Fenced, Transient
 from handlers.ports import JournalRow
 from service.broker.records import OutRecord, forwarded_records, own_records
 
@@ -188,10 +188,15 @@ class IdempotentPublisher:
 
 @asynccontextmanager
 async def _faults() -> AsyncIterator[None]:
-    """Bound the time, and call every error transient: the producer is thrown away after any."""
+    """Bound the time, and call every error transient: the producer is thrown away after any.
+
+    One that was fenced is not made anew by the same owner: it would fence the rightful one. Only a claim can tell.
+    """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield
+    except ProducerFenced as error:
+        raise Fenced(f"another publisher took over, or may have: {error}") from error
     except (KafkaError, OSError, TimeoutError, ValueError) as error:
         raise Transient(f"{type(error).__name__}: {error}") from error
 
