@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.e2e.outside import rows, value
 from tests.faults.points import Point, Points
 
-APPLY = "select pg_get_functiondef(oid) from pg_proc where proname = 'apply_v1'"
+APPLY = "select pg_get_functiondef(oid) from pg_proc where proname = 'apply_v2'"
 FENCE = "and epoch = p_epoch and turn = p_turn and next_offset = p_expected and halted is null"
 SECOND_FENCE = " and w.version < c.version"
 

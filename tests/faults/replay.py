@@ -138,19 +138,27 @@ def shipped_definitions() -> dict[str, Definition]:
 
 
 def _paired(journal: Iterable[Row], commands: Iterable[Record]) -> Iterator[tuple[Row, Record]]:
-    """Yield each answered row with its command; both are in the same order, so one pass over each is enough."""
+    """Yield each answered row with its command; one pass over each is enough.
+
+    Both are in the same order but for commands that were answered late: those that were passed are kept meanwhile.
+    """
     records = iter(commands)
-    record: Record | None = None
+    record = next(records, None)
+    passed: dict[tuple[int, int], Record] = {}
+    part = -1
     for row in journal:
         if row["reply"] is None:
             continue
         place = (row["part"], row["record_offset"])
-        while record is None or (record.partition, record.offset) < place:
+        if place[0] != part:
+            part = place[0]
+            passed.clear()
+        while record is not None and (record.partition, record.offset) <= place:
+            if record.partition == place[0]:
+                passed[place[0], record.offset] = record
             record = next(records, None)
-            if record is None:
-                return
-        if (record.partition, record.offset) == place:
-            yield row, record
+        if place in passed:
+            yield row, passed.pop(place)
 
 
 def _otherwise(row: Row, found: str) -> Violation:
