@@ -27,7 +27,7 @@ check: install ## lint, types, imports and the pure tests (under 2 minutes)
 	$(BIN)/pytest -q -m "not stack and not slow"
 
 test: check ## check, then the tests on a real broker and a real database (under 12 minutes)
-	$(BIN)/pytest -q -m "stack and not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "stack and not slow"
 
 slow: install ## the long forms
 	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q tests/domain tests/handlers -m "not stack"

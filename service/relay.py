@@ -129,10 +129,9 @@ class Relay:
             try:
                 if self._publisher is None:
                     await self._start_again()
-                rows = await self._next_rows()
-                if not rows:
+                if not await self._has_work():
                     break
-                await self._publish(rows)
+                await self._publish()
                 failures = 0
             except Fenced:
                 raise
@@ -162,14 +161,16 @@ class Relay:
         except Parted as parted:
             raise Fenced(parted.reason) from parted
 
-    async def _publish(self, rows: Sequence[SeqRow]) -> None:
+    async def _publish(self) -> None:
+        """Publish what is there when it is this partition's turn: the longer it waited, the more goes at once."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        self._stuck_since = self._stuck_since or started
-        await self._tokens.take()
-        if self._publisher is None:
-            raise Transient("the publisher is gone")
-        await self._publisher.publish(rows)
+        self._stuck_since = self._stuck_since or loop.time()
+        async with self._tokens.spend():
+            rows = await self._next_rows()
+            if self._publisher is None:
+                raise Transient("the publisher is gone")
+            started = loop.time()
+            await self._publisher.publish(rows)
         self._stuck_since = None
         self._cursor = rows[-1][0] + 1
         while self._kept and self._kept[0][0] < self._cursor:
@@ -178,16 +179,20 @@ class Relay:
         self._telemetry.published(rows, loop.time() - started)
         self._show_backlog()
 
-    async def _next_rows(self) -> Sequence[SeqRow]:
-        """Return the next rows to publish, from memory or the outbox; none only when stopping with none left."""
+    async def _has_work(self) -> bool:
+        """Wait until there is something to publish; false only when stopping with nothing left."""
         while self._cursor >= self._next_seq:
             if self._stopping:
-                return ()
+                return False
             self._work.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), NOTE_SECONDS)
             if self._cursor >= self._next_seq and self._noted < self._cursor:
                 await self._note()
+        return True
+
+    async def _next_rows(self) -> Sequence[SeqRow]:
+        """Return the next rows to publish, from memory or the outbox."""
         if not self._kept or self._kept[0][0] != self._cursor:
             self._kept = deque(await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX))
         rows = _bounded(islice(self._kept, ROWS_MAX))
