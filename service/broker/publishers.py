@@ -121,7 +121,7 @@ class TransactionalPublisher:
         await producer.start()
         await producer.begin_transaction()
         left_open = (topics.events, topics.replies, topics.dead_letters)
-        await _all([await producer.send(topic, b"", partition=self._part) for topic in left_open])
+        await _all([_heard(await producer.send(topic, b"", partition=self._part)) for topic in left_open])
         await producer.send_offsets_to_transaction({self._cursor_key: OffsetAndMetadata(0, "")}, self._cursor_group)
         await producer.abort_transaction()
 
@@ -208,23 +208,31 @@ async def _send_batches(producer: AIOKafkaProducer, part: int, records: Sequence
         batch = producer.create_batch()
         for record in group:
             if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
-                futures.append(await producer.send_batch(batch, topic, partition=part))
+                futures.append(_heard(await producer.send_batch(batch, topic, partition=part)))
                 batch = producer.create_batch()  # an empty batch takes its first record whatever its size
                 batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers)
         if batch.record_count():
-            futures.append(await producer.send_batch(batch, topic, partition=part))
+            futures.append(_heard(await producer.send_batch(batch, topic, partition=part)))
     await _all(futures)
 
 
 async def _send_each(producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
     await _all(
         [
-            await producer.send(
-                record.topic, record.value, record.key, partition=record.partition, headers=record.headers
+            _heard(
+                await producer.send(
+                    record.topic, record.value, record.key, partition=record.partition, headers=record.headers
+                )
             )
             for record in records
         ]
     )
+
+
+def _heard(sent: "asyncio.Future[object]") -> "asyncio.Future[object]":
+    """Have a send's error count as seen, for where another error is raised before anybody awaits this one."""
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return sent
 
 
 async def _all(futures: "Sequence[asyncio.Future[object]]") -> None:
