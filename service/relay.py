@@ -84,13 +84,10 @@ class Relay:
                 f"the events topic is at row {cursor}, the store only at {self._next_seq}: "
                 "the database is older than what was published; see docs/operations.md, parted log",
             )
-        self._cursor = max(cursor or 0, self._cursor)
-        while self._kept and self._kept[0][0] < self._cursor:
-            self._kept.popleft()
+        self._advance(max(cursor or 0, self._cursor))
         if self.backlog and not self._waiting:
             self._waits()
         self._telemetry.age_of_backlog(self._owned.part, self.age_seconds)
-        self._show_backlog()
 
     def committed(self, first_seq: int, rows: Sequence[JournalRow]) -> None:
         """Hear of rows that were just committed; kept only where they follow on, so that memory has no gap."""
@@ -172,12 +169,9 @@ class Relay:
             started = loop.time()
             await self._publisher.publish(rows)
         self._stuck_since = None
-        self._cursor = rows[-1][0] + 1
-        while self._kept and self._kept[0][0] < self._cursor:
-            self._kept.popleft()
+        self._advance(rows[-1][0] + 1)
         self._progress.set()
         self._telemetry.published(rows, loop.time() - started)
-        self._show_backlog()
 
     async def _has_work(self) -> bool:
         """Wait until there is something to publish; false only when stopping with nothing left."""
@@ -215,9 +209,16 @@ class Relay:
     def _waits(self) -> None:
         self._waiting.append((self._next_seq, asyncio.get_running_loop().time()))
 
-    def _show_backlog(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._cursor:
+    def _advance(self, cursor: int) -> None:
+        """Move the cursor and forget what lies before it."""
+        self._cursor = cursor
+        while self._kept and self._kept[0][0] < cursor:
+            self._kept.popleft()
+        while self._waiting and self._waiting[0][0] <= cursor:
             self._waiting.popleft()
+        self._show_backlog()
+
+    def _show_backlog(self) -> None:
         self._telemetry.backlog.labels(self._owned.part).set(self.backlog)
 
     def _crowded(self) -> bool:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from service.app import Endpoints
 from service.bench.scale import BenchError, Say
 from service.broker.cluster import TopicsError, admin
+from service.broker.cursor import cursor_group
 from service.broker.topics import create_topics
 from service.definitions.files import read_definition
 from service.local.stack import LocalStack, erase
@@ -64,7 +65,7 @@ class Place:
     @property
     def cursor_group(self) -> str:
         """The group under which the relay keeps its cursor in Kafka."""
-        return f"{self.settings.group_id}-outbox"
+        return cursor_group(self.settings.group_id)
 
     @property
     def parts(self) -> list[TopicPartition]:

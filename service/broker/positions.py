@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.topics import Topics
 from service.broker.cluster import TopicsError, admin
+from service.broker.cursor import cursor_group, read_cursor
 
 SECONDS_MAX = 600.0
 QUIET_SECONDS_MAX = 30.0
@@ -36,7 +37,7 @@ class Reader:
     def __init__(self, bootstrap_servers: str, topics: Topics, group_id: str, consumer: AIOKafkaConsumer) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._topics = topics
-        self._cursor_group = f"{group_id}-outbox"
+        self._cursor_group = cursor_group(group_id)
         self._consumer = consumer
 
     async def positions(self, part: int) -> Positions:
@@ -45,9 +46,8 @@ class Reader:
         start = await self._consumer.beginning_offsets([key])
         end = await self._consumer.end_offsets([key])
         async with admin(self._bootstrap_servers) as client:
-            offsets = await client.list_consumer_group_offsets(self._cursor_group, partitions=[key])
-        found = offsets.get(key)
-        return Positions(start[key], end[key], None if found is None or found.offset < 0 else int(found.offset))
+            cursor = await read_cursor(client, self._cursor_group, key)
+        return Positions(start[key], end[key], cursor)
 
     async def command_id(self, part: int, offset: int) -> str | None:
         """Return the command id in the record at an offset, None where there is no such record or no id in it."""

@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from contracts.topics import Topics
 from handlers.faults import Fenced, Transient
 from handlers.ports import JournalRow
+from service.broker.cursor import cursor_group, read_cursor
 from service.broker.records import OutRecord, forwarded_records, own_records
 
 DEADLINE_SECONDS = 5.0
@@ -91,7 +92,7 @@ class TransactionalPublisher:
         self._topics = topics
         self._bootstrap_servers = bootstrap_servers
         self._elsewhere = elsewhere
-        self._cursor_group = f"{group_id}-outbox"
+        self._cursor_group = cursor_group(group_id)
         self._cursor_key = TopicPartition(topics.commands, part)
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap_servers,
@@ -129,11 +130,9 @@ class TransactionalPublisher:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
         try:
             await admin.start()
-            offsets = await admin.list_consumer_group_offsets(self._cursor_group, partitions=[self._cursor_key])
+            return await read_cursor(admin, self._cursor_group, self._cursor_key)
         finally:
             await admin.close()
-        found = offsets.get(self._cursor_key)
-        return None if found is None or found.offset < 0 else int(found.offset)
 
     async def publish(self, rows: Rows) -> None:
         """Publish in one transaction; every send is awaited before it commits."""

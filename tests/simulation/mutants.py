@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from handlers.faults import Transient
 from handlers.ports import JournalRow, Loaded, Ownership, Wanted
 from service.broker.publishers import TransactionalPublisher
-from tests.simulation.clients import Admin, Producer
+from tests.simulation.clients import Producer
 from tests.simulation.database import Database
 from tests.simulation.world import Maker, Parts
 
@@ -54,12 +54,11 @@ class CursorFirst(TransactionalPublisher):
     async def start(self) -> int | None:
         """Start in the wrong order."""
         try:
-            found = await Admin().list_consumer_group_offsets(self._cursor_group, partitions=[self._cursor_key])
+            cursor = await self._read_cursor()
         except KafkaError as error:
             raise Transient(repr(error)) from error
         await super().start()
-        seq = found[self._cursor_key].offset
-        return None if seq < 0 else seq
+        return cursor
 
 
 class OneForAll(TransactionalPublisher):
