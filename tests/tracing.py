@@ -11,7 +11,7 @@ the end of the file: a kill -9 leaves whole lines, and many processes may share 
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import count
@@ -21,10 +21,10 @@ from typing import Literal
 import orjson
 
 from domain.decide import Facts
-from domain.definition import Definition
 from handlers.faults import Fenced, Parted, Poison
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Publisher, Session, Turn, Wanted
+from handlers.ports import JournalRow, Ownership, Publisher, Session, Turn
 from service.adapters import Adapters, WholeStore
+from tests.wrapping import WrappedStore
 
 Outcome = Literal["ok", "fenced", "failed", "unknown"]
 """`fenced` and `failed`: surely nothing was done; `unknown`: only what comes later can tell."""
@@ -106,18 +106,18 @@ class _Step:
         self._steps.end(self.number, self._outcome, self._said)
 
 
-class _TracedStore:
-    """A store whose claims and applies are recorded."""
+class _TracedStore(WrappedStore):
+    """A store whose claims and applies are recorded; reads move nothing, and the spec has no parted logs."""
 
-    def __init__(self, store: WholeStore, steps: _Steps) -> None:
-        self._store = store
+    def __init__(self, inner: WholeStore, steps: _Steps) -> None:
+        super().__init__(inner)
         self._steps = steps
 
     async def claim(self, part: int, generation: int) -> Ownership:
         """Claim, recorded with the row as it was found."""
         step = self._steps.begin("claim", part)
         with step.ending():
-            owned = await self._store.claim(part, generation)
+            owned = await self.inner.claim(part, generation)
             taken: Outcome = "ok" if owned.halted is None else "failed"
             step.says(taken, epoch=owned.epoch, turn=owned.turn, offset=owned.next_offset, seq=owned.next_seq)
         return owned
@@ -126,7 +126,7 @@ class _TracedStore:
         """Apply, recorded with the fence it must pass and what it writes."""
         step = _begin_apply(self._steps, owned, turn)
         with step.ending():
-            applied = await self._store.apply(owned, turn)
+            applied = await self.inner.apply(owned, turn)
             if isinstance(applied, Facts):
                 step.says("failed")
         return applied
@@ -135,7 +135,7 @@ class _TracedStore:
     async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[Session]:
         """Lock, recorded; an apply within it ends with the lock, for only then it is committed."""
         lock = self._steps.begin("lock", owned.part, epoch=owned.epoch, turn=owned.turn, offset=owned.next_offset)
-        locked = self._store.locked(owned, counters)
+        locked = self.inner.locked(owned, counters)
         with lock.ending():
             session = await locked.__aenter__()
         traced = _TracedSession(session, self._steps)
@@ -148,42 +148,6 @@ class _TracedStore:
         else:
             with traced.ending():
                 await locked.__aexit__(None, None, None)
-
-    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
-        """Load; a read moves nothing."""
-        return await self._store.load(owned, wanted)
-
-    async def definition(self, name: str, version: int) -> Definition | None:
-        """Return a definition's version."""
-        return await self._store.definition(name, version)
-
-    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
-        """Return committed rows; a read moves nothing."""
-        return await self._store.outbox(part, seq, limit)
-
-    async def note_published(self, owned: Ownership, seq: int) -> None:
-        """Remember how far the relay got: a hint, which the spec leaves out."""
-        await self._store.note_published(owned, seq)
-
-    async def note_halted(self, owned: Ownership, reason: str) -> None:
-        """Remember why the partition is halted: the spec has no parted logs."""
-        await self._store.note_halted(owned, reason)
-
-    async def halts(self) -> Mapping[int, str | None]:
-        """Return which partitions are halted."""
-        return await self._store.halts()
-
-    async def halt_all(self, reason: str) -> None:
-        """Halt every partition."""
-        await self._store.halt_all(reason)
-
-    async def parked(self, owned: Ownership) -> Sequence[Parked]:
-        """Return what is parked; a read moves nothing."""
-        return await self._store.parked(owned)
-
-    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
-        """Return the records of parked commands."""
-        return await self._store.parked_records(owned, offsets)
 
 
 class _TracedSession:

@@ -90,7 +90,27 @@ async def read(endpoints: Endpoints, topic: str) -> list[ConsumerRecord]:
 
     The ends are those of a reader of everything: a commit is answered before its marker is in the log.
     """
-    ends = await end_offsets(endpoints, topic)
+    found = [record async for record in committed(endpoints, topic, await end_offsets(endpoints, topic))]
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def committed(
+    endpoints: Endpoints, topic: str, ends: Mapping[int, int], *, seconds_max: float = READ_SECONDS_MAX
+) -> AsyncIterator[ConsumerRecord]:
+    """Read what is committed on a topic up to its partitions' ends, as it comes."""
+    left = dict(ends)
+    async with committed_reader(endpoints, topic) as consumer, asyncio.timeout(seconds_max):
+        while left:
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                for record in records:
+                    yield record
+            positions = {part: await consumer.position(TopicPartition(topic, part)) for part in left}
+            left = {part: end for part, end in left.items() if positions[part] < end}
+
+
+@asynccontextmanager
+async def committed_reader(endpoints: Endpoints, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer of what is committed on a topic, from its beginning on."""
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=endpoints.bootstrap_servers,
@@ -101,17 +121,7 @@ async def read(endpoints: Endpoints, topic: str) -> list[ConsumerRecord]:
     )
     await consumer.start()
     try:
-        found: list[ConsumerRecord] = []
-        async with asyncio.timeout(READ_SECONDS_MAX):
-            while ends:
-                for records in (await consumer.getmany(timeout_ms=100)).values():
-                    found.extend(records)
-                ends = {
-                    part: end
-                    for part, end in ends.items()
-                    if await consumer.position(TopicPartition(topic, part)) < end
-                }
-        return sorted(found, key=lambda record: (record.partition, record.offset))
+        yield consumer
     finally:
         await consumer.stop()
 

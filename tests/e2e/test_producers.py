@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import orjson
 import pytest
@@ -21,6 +22,7 @@ from service.settings import Settings
 from tests.e2e.audit import differences, look
 from tests.e2e.outside import all_decided, creation, end_offsets, ids_on, move, put, read, send
 from tests.eventually import assert_eventually
+from tests.publishers import started
 
 pytestmark = pytest.mark.stack
 
@@ -131,19 +133,6 @@ async def test_a_silent_broker_is_given_up() -> None:
         await made.close()
 
 
-async def started(endpoints: Endpoints, topics: Topics, part: int) -> TransactionalPublisher:
-    """Start a partition's publisher, again where a fresh broker has no coordinator yet."""
-    for _ in range(20):
-        made = publisher(endpoints.bootstrap_servers, topics, part)
-        try:
-            await made.start()
-        except Transient:
-            await made.close()
-        else:
-            return made
-    raise AssertionError("no publisher starts")
-
-
 def rows(first_seq: int, *workflow_ids: str) -> list[tuple[int, JournalRow]]:
     """Return journal rows of an event each."""
     found = []
@@ -166,7 +155,7 @@ async def test_a_frozen_transaction_holds_back_its_own_partition_alone(
         transactional_id=f"{settings.group_id}-frozen",
         transaction_timeout_ms=TRANSACTION_MS_MAX,
     )
-    healthy = [await started(endpoints, topics, part) for part in (0, 1)]
+    healthy = [await started(partial(publisher, endpoints.bootstrap_servers, topics, part)) for part in (0, 1)]
     await frozen.start()
     try:
         await frozen.begin_transaction()
@@ -215,7 +204,7 @@ async def test_the_end_of_a_transaction_is_asked_for_once(
     The first was heard here, so the next publisher finds the cursor behind it and nothing comes twice.
     """
     topics = settings.topics
-    first = await started(endpoints, topics, 0)
+    first = await started(partial(publisher, endpoints.bootstrap_servers, topics, 0))
     await first.publish(rows(1, "a"))
     client = first._producer.client  # noqa: SLF001 - the fault is put where the network would put it
     heard, asked = client.send, []

@@ -6,20 +6,19 @@ One file for each partition of a topic and for each table, a JSON line a record;
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts.topics import Topics
 from service.app import Endpoints
 from service.settings import Settings
 from service.store.pool import SCHEMA
-from tests.e2e.outside import READ_SECONDS_MAX, end_offsets
+from tests.e2e.outside import READ_SECONDS_MAX, committed, end_offsets
 from tests.faults.history import Findings, History, Record, Sent, check
 from tests.faults.published import Kind
 from tests.faults.replay import Replay, shipped_definitions
@@ -95,7 +94,7 @@ async def _topic(topics: Topics, endpoints: Endpoints, topic: str, folder: Path)
     ends = await end_offsets(endpoints, name)
     files = {part: (folder / f"{topic}-{part:04}").open("wb") for part in ends}
     try:
-        async for record in _committed(endpoints, name, ends):
+        async for record in committed(endpoints, name, ends, seconds_max=10 * READ_SECONDS_MAX):
             headers = [(key, _text(value)) for key, value in record.headers]
             line = (
                 record.topic,
@@ -110,30 +109,6 @@ async def _topic(topics: Topics, endpoints: Endpoints, topic: str, folder: Path)
     finally:
         for file in files.values():
             file.close()
-
-
-async def _committed(endpoints: Endpoints, topic: str, ends: dict[int, int]) -> AsyncIterator[Any]:
-    """Read what is committed up to the ends that a reader of everything sees."""
-    consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=endpoints.bootstrap_servers,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=50,
-    )
-    await consumer.start()
-    left = dict(ends)
-    try:
-        async with asyncio.timeout(10 * READ_SECONDS_MAX):
-            while left:
-                for records in (await consumer.getmany(timeout_ms=100)).values():
-                    for record in records:
-                        yield record
-                positions = {part: await consumer.position(TopicPartition(topic, part)) for part in left}
-                left = {part: end for part, end in left.items() if positions[part] < end}
-    finally:
-        await consumer.stop()
 
 
 def _records(folder: Path, topic: str) -> Iterator[Record]:

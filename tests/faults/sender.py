@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from service.app import Endpoints
 from service.settings import Settings
 from tests.e2e.load import commands
-from tests.e2e.outside import Put, put
+from tests.e2e.outside import Put, committed_reader, producer, put
 from tests.faults.history import NUMBER, Sent
 
 STEP_SECONDS = 0.1
@@ -50,8 +50,10 @@ class Sender:
         try:
             while True:
                 try:
-                    async with self._producer() as producer:
-                        await self._keep_sending(producer)
+                    async with producer(
+                        self._endpoints, enable_idempotence=True, request_timeout_ms=PATIENCE_MS
+                    ) as opened:
+                        await self._keep_sending(opened)
                 except KafkaError:  # its last record is of unknown fate
                     await asyncio.sleep(STEP_SECONDS)
         finally:
@@ -101,36 +103,12 @@ class Sender:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        consumer = AIOKafkaConsumer(
-            self._settings.topics.replies,
-            bootstrap_servers=self._endpoints.bootstrap_servers,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=50,
-        )
-        await consumer.start()
-        try:
+        async with committed_reader(self._endpoints, self._settings.topics.replies) as consumer:
             while True:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
                         name = next(text.decode() for key, text in record.headers if key == "ce_id")
                         self.answers.setdefault(name, loop.time())
-        finally:
-            await consumer.stop()
-
-    @asynccontextmanager
-    async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._endpoints.bootstrap_servers,
-            enable_idempotence=True,
-            request_timeout_ms=PATIENCE_MS,
-        )
-        await producer.start()
-        try:
-            yield producer
-        finally:
-            await producer.stop()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Sender"]:

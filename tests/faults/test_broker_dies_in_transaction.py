@@ -1,12 +1,10 @@
 """A broker that dies in the middle of a transaction: what was sent in it must never become visible."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from handlers.faults import Transient
 from handlers.ports import JournalRow
 from service.app import Endpoints
 from service.broker.publishers import TRANSACTION_MS_MAX, Elsewhere, TransactionalPublisher
@@ -14,7 +12,7 @@ from service.cli.surroundings import prepare
 from service.local.stack import LocalStack, erase
 from service.settings import Settings
 from tests.e2e.outside import read
-from tests.faults.stage import PATIENCE_SECONDS
+from tests.publishers import started
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -22,19 +20,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 def _letter(text: bytes) -> JournalRow:
     body = b'{"topic": "t", "partition": 0, "offset": 1, "said": "%s"}' % text
     return JournalRow("dead_letter", None, None, "turnstile.dead_letter", 1, event=body)
-
-
-async def _started(publisher: Callable[[], TransactionalPublisher]) -> TransactionalPublisher:
-    """Start publishers until one does: a new broker makes its coordinators while the first clients ask."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            made = publisher()
-            try:
-                await made.start()
-            except Transient:
-                await made.close()
-            else:
-                return made
 
 
 async def test_a_transaction_that_timed_out_while_the_broker_was_away_stays_aborted(
@@ -56,7 +41,7 @@ async def test_a_transaction_that_timed_out_while_the_broker_was_away_stays_abor
                 elsewhere=elsewhere,
             )
 
-        dying = await _started(publisher)
+        dying = await started(publisher)
         producer = dying._producer  # noqa: SLF001 - a transaction is to stay open
         await producer.begin_transaction()
         await producer.send_and_wait(settings.topics.dead_letters, b'{"said": "never"}', partition=0)
@@ -64,7 +49,7 @@ async def test_a_transaction_that_timed_out_while_the_broker_was_away_stays_abor
         await asyncio.sleep(TRANSACTION_MS_MAX / 1000)
         await stack.start_broker()
         await dying.close()
-        new = await _started(publisher)
+        new = await started(publisher)
         await new.publish([(1, _letter(b"once"))])
         await new.close()
         found = [record.value for record in await read(endpoints, settings.topics.dead_letters)]

@@ -1,0 +1,64 @@
+"""A store wrapped: it hands everything on to the one within, and a subclass does more on the way of a few."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from domain.decide import Facts
+from domain.definition import Definition
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Session, Turn, Wanted
+from service.adapters import WholeStore
+
+
+class WrappedStore:
+    """All that a worker needs of a store, by another store."""
+
+    def __init__(self, inner: WholeStore) -> None:
+        self.inner = inner
+
+    async def claim(self, part: int, generation: int) -> Ownership:
+        """Claim."""
+        return await self.inner.claim(part, generation)
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Apply."""
+        return await self.inner.apply(owned, turn)
+
+    def locked(self, owned: Ownership, counters: Sequence[str]) -> AbstractAsyncContextManager[Session]:
+        """Lock the counters."""
+        return self.inner.locked(owned, counters)
+
+    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
+        """Load."""
+        return await self.inner.load(owned, wanted)
+
+    async def definition(self, name: str, version: int) -> Definition | None:
+        """Return a definition."""
+        return await self.inner.definition(name, version)
+
+    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
+        """Return committed rows."""
+        return await self.inner.outbox(part, seq, limit)
+
+    async def note_published(self, owned: Ownership, seq: int) -> None:
+        """Note the cursor."""
+        await self.inner.note_published(owned, seq)
+
+    async def note_halted(self, owned: Ownership, reason: str) -> None:
+        """Note a halt."""
+        await self.inner.note_halted(owned, reason)
+
+    async def halts(self) -> Mapping[int, str | None]:
+        """Return which partitions are halted."""
+        return await self.inner.halts()
+
+    async def halt_all(self, reason: str) -> None:
+        """Halt every partition."""
+        await self.inner.halt_all(reason)
+
+    async def parked(self, owned: Ownership) -> Sequence[Parked]:
+        """Return what is parked."""
+        return await self.inner.parked(owned)
+
+    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
+        """Return the records of parked commands."""
+        return await self.inner.parked_records(owned, offsets)
