@@ -71,6 +71,18 @@ async def kill_anywhere(stage: Stage) -> int:
     return len(dying)
 
 
+async def kill_again_and_again(stage: Stage) -> int:
+    """Kill one worker after the other from outside, each while the others still recover from the one before."""
+    times = 10
+    for _ in range(times):
+        hand = stage.chance.choice(stage.hands)
+        hand.send(signal.SIGKILL)
+        await hand.gone()
+        await hand.begin()
+        await asyncio.sleep(stage.chance.uniform(1, 5))
+    return times
+
+
 async def stand_still_at(stage: Stage, *, points: Sequence[Point]) -> int:
     """Start workers armed to stand still at their points; let them go on when others own all."""
     zombies = stage.chance.sample(stage.hands, len(points))
@@ -342,6 +354,7 @@ def faults(delivery: str) -> tuple[Fault, ...]:
             for a, b in pairs
         ),
         Fault("kill anywhere", "kill -9 of two workers", kill_anywhere, measures="kill"),
+        Fault("kill again and again", "kill -9 of one worker after the other", kill_again_and_again),
         *(
             Fault(f"stand still {point}", "SIGSTOP past the session, SIGCONT", partial(stand_still_at, points=(point,)))
             for point in still

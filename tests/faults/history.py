@@ -125,6 +125,7 @@ class _Run:
         self._ends: dict[int, int] = {}
         self._ends_of_journal: dict[int, int] = {}
         self._decided: dict[tuple[int, str], int] = {}
+        self._answered: Counter[int] = Counter()
 
     def look(self, history: History) -> Iterator[Violation]:
         yield from self._sending(history.log, history.commands)
@@ -182,6 +183,8 @@ class _Run:
         if row["reply"] is None or orjson.loads(row["reply"]).get("rejection", {}).get("code") == "INVALID_COMMAND":
             return  # what needs no workflow need not wait for it
         name, offset = (row["part"], row["workflow_id"]), row["record_offset"]
+        self.findings.counts["answered after later ones"] += offset < self._answered[row["part"]]
+        self._answered[row["part"]] = max(offset, self._answered[row["part"]])
         last = self._decided.get(name, -1)
         if offset < last:
             yield Violation(Kind.OUT_OF_TURN, f"{row['part']}/{offset}", f"row {row['seq']} comes after offset {last}")

@@ -1,23 +1,26 @@
 """A worker's ports, wrapped so that points are passed on the way; what is wrapped does what it always does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 from contracts.predicates import Verdict
 from domain.decide import Facts
-from domain.definition import Definition
 from domain.guards import Question
 from handlers.placement import partition_of
-from handlers.ports import Guards, JournalRow, Loaded, Ownership, Parked, ParkedRecord, Publisher, Session, Turn, Wanted
+from handlers.ports import Guards, JournalRow, Ownership, Publisher, Session, Turn
 from service.adapters import Adapters, WholeStore
 from service.broker.publishers import IdempotentPublisher, TransactionalPublisher
 from tests.faults.points import Point, Points
+from tests.wrapping import WrappedStore
 
 LOOPS = 5
 """Rounds of the loop after which a statement or a request has left for its server."""
+SLOW_OF, SLOW_SECONDS = 40, 0.3
+"""One guard of so many takes longer to answer than a turn waits: its command is parked meanwhile."""
 
 
 def wrapped(real: Adapters, points: Points, *, n_parts: int) -> Adapters:
@@ -30,26 +33,18 @@ def wrapped(real: Adapters, points: Points, *, n_parts: int) -> Adapters:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PointedStore:
+class PointedStore(WrappedStore):
     """The store with points around claims and applies."""
 
-    inner: WholeStore
-    points: Points
+    def __init__(self, inner: WholeStore, points: Points) -> None:
+        super().__init__(inner)
+        self.points = points
 
     async def claim(self, part: int, generation: int) -> Ownership:
         """Claim; struck after it."""
         owned = await self.inner.claim(part, generation)
         await self.points.meet(Point.CLAIMED, part)
         return owned
-
-    async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
-        """Load."""
-        return await self.inner.load(owned, wanted)
-
-    async def definition(self, name: str, version: int) -> Definition | None:
-        """Return a definition."""
-        return await self.inner.definition(name, version)
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply; struck before, while the statement is at the server, and after."""
@@ -75,38 +70,10 @@ class PointedStore:
             await self.points.meet(Point.WITHIN_APPLY, owned.part)
         await self.points.meet(Point.AFTER_APPLY, owned.part)
 
-    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
-        """Return committed rows."""
-        return await self.inner.outbox(part, seq, limit)
-
-    async def note_published(self, owned: Ownership, seq: int) -> None:
-        """Note the cursor."""
-        await self.inner.note_published(owned, seq)
-
-    async def note_halted(self, owned: Ownership, reason: str) -> None:
-        """Note a halt."""
-        await self.inner.note_halted(owned, reason)
-
-    async def halts(self) -> Mapping[int, str | None]:
-        """Return which partitions are halted."""
-        return await self.inner.halts()
-
-    async def halt_all(self, reason: str) -> None:
-        """Halt every partition."""
-        await self.inner.halt_all(reason)
-
-    async def parked(self, owned: Ownership) -> Sequence[Parked]:
-        """Return what is parked."""
-        return await self.inner.parked(owned)
-
-    async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
-        """Return the records of parked commands."""
-        return await self.inner.parked_records(owned, offsets)
-
 
 @dataclass(frozen=True, slots=True)
 class PointedGuards:
-    """The guards with a point before each question."""
+    """The guards with a point before each question; some, always the same, answer late."""
 
     inner: Guards
     points: Points
@@ -116,6 +83,8 @@ class PointedGuards:
         """Ask; may hang for the workflows of one partition."""
         for question in questions:
             await self.points.meet(Point.ASKED, partition_of(question.inputs["workflow"]["root_id"], self.n_parts))
+            if crc32(question.inputs["command"]["command_id"].encode()) % SLOW_OF == 0:
+                await asyncio.sleep(SLOW_SECONDS)
         return await self.inner.ask(questions)
 
 

@@ -79,7 +79,16 @@ class Tally:
         return "\n".join(lines)
 
 
-SHOWN = ("commands", "accepted", "refused", "duplicates", "rows of kind forward", "dead letters", "decided again")
+SHOWN = (
+    "commands",
+    "accepted",
+    "refused",
+    "duplicates",
+    "rows of kind forward",
+    "dead letters",
+    "answered after later ones",
+    "decided again",
+)
 
 
 def gaps(journal: Iterable[Row], strikes: Iterable[float], *, reach_seconds: float) -> list[float]:
