@@ -220,6 +220,10 @@ class Claims(Protocol):
         """Become a partition's owner, unless it is halted; raises Fenced for a stale generation."""
         ...
 
+    async def last_decided(self, owned: Ownership) -> str | None:
+        """Return the id of the command just before the next offset, None where the store does not know of one."""
+        ...
+
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why the partition is halted; raises Fenced where another owner took it or took turns meanwhile.
 

@@ -101,16 +101,17 @@ async def _next_offset(
     if stored < start:
         gone = f"{start - stored} records are gone undecided, and nothing can bring them back"
         return start, [f"the log starts at {start}, the store has decided up to {stored}: {gone}"]
-    if stored <= end:
+    decided = await rows.decided_within(connection, before.part, start, min(stored, end))
+    same = decided is not None and await reader.command_id(before.part, decided[0]) == decided[1]
+    if stored <= end and (same or decided is None):
         waiting = f"{end - stored} records of the log, from {stored} to before {end}, are still to be decided"
         return stored, [waiting] if end > stored else []
-    short = f"the log ends before {end}, the store has decided up to {stored}"
-    decided = await rows.decided_within(connection, before.part, start, end)
-    if decided is not None and await reader.command_id(before.part, decided[0]) == decided[1]:
+    found = f"the log holds {start} to {end}, the store has decided up to {stored}"
+    if same and decided is not None:
         left = f"what is left was decided (offset {decided[0]} is the command that it was)"
-        return end, [f"{short}: it lost its end, and {left}; commands are decided from {end} on"]
+        return end, [f"{found}: it lost its end, and {left}; commands are decided from {end} on"]
     others = "its records are others than those decided: it was made anew"
-    return start, [f"{short}, and {others}, so commands are decided from its first offset {start} on"]
+    return start, [f"{found}, and {others}, so commands are decided from its first offset {start} on"]
 
 
 async def fence(part: int, *, bootstrap_servers: str, topics: Topics, group_id: str) -> None:

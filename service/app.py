@@ -78,19 +78,19 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
         async with serving(app, settings.http_host, settings.http_port) as address:
             emitting = asyncio.create_task(ticks.run(), name="ticks")
             turns = LoopTurns(telemetry)
-            besides = [asyncio.create_task(turns.run(), name="turns")]
+            turning = asyncio.create_task(turns.run(), name="turns")
+            watching: asyncio.Task[None] | None = None
             try:
                 await worker.start()
-                besides.append(asyncio.create_task(watch.run(), name="watch"))
-                besides[-1].add_done_callback(partial(_ended, worker))
+                watching = asyncio.create_task(watch.run(), name="watch")
+                watching.add_done_callback(partial(_ended, worker))
                 log.info("service.started", http=address, delivery=settings.delivery, partitions=facts.partitions)
                 yield Service(address, worker, telemetry, turns)
             finally:
+                await _cancelled(watching)  # a consumer that is told to stop must not look dead
                 ticks.stop()
                 await worker.stop()
-                for task in besides:
-                    task.cancel()
-                await asyncio.gather(*besides, return_exceptions=True)
+                await _cancelled(turning)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
                 log.info("service.stopped")
@@ -131,6 +131,13 @@ async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str
         "scheduler": {"leading": ticks.leading},
         "partitions": {str(part): {"phase": phase, "reason": reason} for part, (phase, reason) in phases.items()},
     }
+
+
+async def _cancelled(task: "asyncio.Task[None] | None") -> None:
+    """Let a task go, however it ends."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _ended(worker: Worker, task: "asyncio.Task[None]") -> None:

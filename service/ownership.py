@@ -12,8 +12,9 @@ import structlog
 
 from handlers.batch import Inbox
 from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.decode import ids_of
 from handlers.faults import Parted, Transient
-from handlers.ports import Claims, Log, Ownership
+from handlers.ports import Claims, Log, Ownership, Record
 from service.relay import Relay
 from service.telemetry import Telemetry
 
@@ -108,7 +109,7 @@ class PartitionOwner:
         self._relay = relay = self._relays(owned)
         try:
             try:
-                await self._recover(owned, relay)
+                last = await self._recover(owned, relay)
             except Parted as parted:
                 await self._claims.note_halted(owned, parted.reason)
                 raise
@@ -120,7 +121,7 @@ class PartitionOwner:
 
             publishing.add_done_callback(ended)
             try:
-                await self._take_turns(owned, relay, publishing)
+                await self._take_turns(owned, last, relay, publishing)
             finally:
                 self.phase = Phase.DRAINING
                 relay.stop()
@@ -128,7 +129,8 @@ class PartitionOwner:
         finally:
             await relay.close()
 
-    async def _recover(self, owned: Ownership, relay: Relay) -> None:
+    async def _recover(self, owned: Ownership, relay: Relay) -> str | None:
+        """Publish what is left, find the place in the log; return the id of the command before it if it is known."""
         await relay.start()
         start, end = await self._log.bounds(self.part)
         if not start <= owned.next_offset <= end:
@@ -143,13 +145,17 @@ class PartitionOwner:
                 f"the store has decided up to offset {owned.next_offset}, the commands topic holds {start} to {end}; "
                 "see docs/operations.md, parted log",
             )
-        self.inbox.open_at(owned.next_offset)
+        last = await self._claims.last_decided(owned) if start < owned.next_offset else None
+        self.inbox.open_at(owned.next_offset - (last is not None))
         self.phase = Phase.ACTIVE
         self.reason = None
         self._telemetry.halted.labels(self.part).set(0)
         log.info("partition.active", part=self.part, epoch=owned.epoch, offset=owned.next_offset, backlog=relay.backlog)
+        return last
 
-    async def _take_turns(self, owned: Ownership, relay: Relay, publishing: "asyncio.Task[None]") -> None:
+    async def _take_turns(
+        self, owned: Ownership, last: str | None, relay: Relay, publishing: "asyncio.Task[None]"
+    ) -> None:
         def applied(taken: Taken) -> None:
             relay.committed(taken.first_seq, taken.turn.rows)
             self._telemetry.applied(self.part, taken)
@@ -170,6 +176,8 @@ class PartitionOwner:
                 if self._doubt is not None:
                     raise Transient(self._doubt)
                 records = self.inbox.take(self._turn_records_max)
+                if records and records[0].offset < owned.next_offset:
+                    await self._recognise(owned, records.pop(0), last)
                 tick, bad_ticks = self.inbox.take_ticks()
                 if records or tick is not None or bad_ticks or parking.due:
                     owned = replace(owned, published_seq=relay.cursor)
@@ -180,6 +188,21 @@ class PartitionOwner:
         finally:
             parking.close()
             self._telemetry.parking(self.part, None, None)
+
+    async def _recognise(self, owned: Ownership, record: Record, last: str | None) -> None:
+        """Hold the record before the next offset against the command that was decided there.
+
+        A topic that was made anew and has grown since has offsets like the old one's, and other records.
+        """
+        found = ids_of(record)
+        if found is None or found.command_id == last:
+            return
+        reason = (
+            f"the store has decided command {last} at offset {record.offset}, the topic holds "
+            f"{found.command_id} there: it was made anew; see docs/operations.md, parted log"
+        )
+        await self._claims.note_halted(owned, reason)
+        raise Parted(self.part, reason)
 
     async def _halt(self, reason: str) -> None:
         self.inbox.shut()

@@ -43,6 +43,10 @@ class WrappedStore:
         """Note the cursor."""
         await self.inner.note_published(owned, seq)
 
+    async def last_decided(self, owned: Ownership) -> str | None:
+        """Return the id of the last command decided."""
+        return await self.inner.last_decided(owned)
+
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Note a halt."""
         await self.inner.note_halted(owned, reason)

@@ -88,6 +88,11 @@ class PostgresStore:
         async with self._connection() as connection:
             await partitions.note_published(connection, owned.part, owned.epoch, seq)
 
+    async def last_decided(self, owned: Ownership) -> str | None:
+        """Return the id of the command just before the next offset."""
+        async with self._connection() as connection:
+            return await partitions.last_decided(connection, owned)
+
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why a partition is halted."""
         async with self._connection() as connection:

@@ -25,6 +25,8 @@ update partition
        next_seq = $5 + 1, published_seq = greatest(published_seq, $6), halted = null, touched_at = clock_timestamp()
  where part = $1
 """
+# A parked command's offset orders it before what is read from now on, and must be no offset of the other log.
+ASIDE = "update parked set record_offset = record_offset - 2::bigint ^ 40 where part = $1"
 EVENTS = """
 select workflow_id, sequence, event from journal
  where part = $1 and sequence is not null
@@ -121,6 +123,8 @@ async def adopt(
                 raise Fenced(f"partition {before.part} changed meanwhile: look again")
             published = next_seq if next_seq > before.next_seq else 0
             await connection.execute(MOVE, before.part, incarnation, cluster_id, next_offset, next_seq, published)
+            if next_offset < before.next_offset or cluster_id != before.cluster_id:
+                await connection.execute(ASIDE, before.part)
             await connection.execute(ROW, before.part, next_seq, TYPE, orjson.dumps(details), before.next_offset)
     return incarnation
 

@@ -5,9 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import orjson
+
 from handlers.faults import Fenced, Parted
 from handlers.ports import Ownership
 from service.store.pool import Connection, faults_of
+
+LOOKED_BACK_ROWS = 10_000
+"""More than a turn writes."""
+LAST = """
+(select reply, command_id from journal
+  where part = $1 and record_offset = $2 and seq >= $3 and reply is not null order by seq desc limit 1)
+union all
+select null, command_id from parked where part = $1 and record_offset = $2 and command_id is not null
+limit 1
+"""
 
 
 class WrongClusterError(Exception):
@@ -128,6 +140,15 @@ async def note_published(connection: Connection, part: int, epoch: int, seq: int
             epoch,
             seq,
         )
+
+
+async def last_decided(connection: Connection, owned: Ownership) -> str | None:
+    """Return the id of the command just before the next offset; None where it is neither answered lately nor parked."""
+    with faults_of():
+        row = await connection.fetchrow(LAST, owned.part, owned.next_offset - 1, owned.next_seq - LOOKED_BACK_ROWS)
+    if row is None:
+        return None
+    return str(row["command_id"]) if row["reply"] is None else str(orjson.loads(row["reply"])["command_id"])
 
 
 async def note_halted(connection: Connection, owned: Ownership, reason: str) -> None:

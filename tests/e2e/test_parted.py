@@ -11,11 +11,13 @@ from aiokafka.errors import KafkaError
 from service.app import Endpoints, Service, running
 from service.ownership import Phase
 from service.settings import Settings
+from tests.e2e.guards import HangingGuards
 from tests.e2e.outside import (
     all_decided,
     creation,
     end_offsets,
     ids_on,
+    move,
     outcomes,
     put,
     read_json,
@@ -170,6 +172,57 @@ async def test_a_topic_made_anew_is_decided_from_its_beginning(settings: Setting
         assert b"it was made anew, so commands are decided from its first offset 0 on" in shown[1]
         await decided(endpoints, later)
         await all_active(service, settings)
+
+
+async def test_a_topic_made_anew_that_has_grown_past_the_old_one_is_seen(
+    settings: Settings, endpoints: Endpoints
+) -> None:
+    """Its offsets look right; its records are not those that were decided, and none of them is jumped over."""
+    async with running(settings, endpoints) as service:
+        await all_active(service, settings)
+        known = await create(settings, endpoints, 0, 4)
+        await decided(endpoints, known)
+    await make_anew(settings, endpoints)
+    later = await create(settings, endpoints, 0, 6)
+    async with running(settings, endpoints) as service:
+        await halted(service, 0, "the store has decided command ")
+        shown = await turnstile(settings, endpoints, "partitions", "adopt", "0", "--yes")
+        assert b"its records are others than those decided: it was made anew" in shown[1]
+        await decided(endpoints, [*known, *later])
+        await all_decided(settings, endpoints)
+        await all_active(service, settings)
+    assert 0 == (await turnstile(settings, endpoints, "verify"))[0]
+
+
+async def test_what_was_parked_outlives_its_topic(settings: Settings, endpoints: Endpoints) -> None:
+    """Commands parked from the former topic get their verdicts, and those of the new one at the same offsets theirs."""
+    patient = settings.model_copy(update={"guard_seconds": 60.0})
+    guards = HangingGuards(0, patient.partitions)
+    guards.hang()
+    old, new = ids_on(0, 2, partitions=patient.partitions)
+
+    async def parked() -> int:
+        return int(await value(endpoints, "select count(*) from parked"))
+
+    async with running(patient, endpoints, choose=guards.choose) as service:
+        await all_active(service, patient)
+        await send(endpoints, patient.topics.commands, [put(creation(old)), put(move(old, "ACTIVE"))])
+        await assert_eventually(1, parked, deadline_seconds=HALT_SECONDS)
+    await make_anew(patient, endpoints)
+    await send(endpoints, patient.topics.commands, [put(creation(new)), put(move(new, "ACTIVE"))])
+    async with running(patient, endpoints, choose=guards.choose) as service:
+        await halted(service, 0, "the store has decided ")
+        assert 0 == (await turnstile(patient, endpoints, "partitions", "adopt", "0", "--yes"))[0]
+        await assert_eventually(2, parked, deadline_seconds=HALT_SECONDS)
+        guards.heal()
+
+        async def active() -> int:
+            return int(await value(endpoints, "select count(*) from workflow where state = 'ACTIVE'"))
+
+        await assert_eventually(2, active, deadline_seconds=HALT_SECONDS)
+        await all_active(service, patient)
+    assert 0 == await parked()
+    assert 0 == (await turnstile(patient, endpoints, "verify"))[0]
 
 
 async def test_a_topic_made_anew_under_a_running_worker_halts(settings: Settings, endpoints: Endpoints) -> None:

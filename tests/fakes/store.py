@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import orjson
+
 from domain.decide import Facts
 from domain.definition import Definition
 from domain.idempotency import Remembered
@@ -141,6 +143,15 @@ class MemoryStore:
         row = self.rows[owned.part]
         if row.epoch == owned.epoch:
             self.rows[owned.part] = replace(row, published_seq=max(row.published_seq, seq))
+
+    async def last_decided(self, owned: Ownership) -> str | None:
+        """Return the id of the command just before the next offset."""
+        replies = [
+            row.reply
+            for row in self.journal[owned.part]
+            if row.record_offset == owned.next_offset - 1 and row.reply is not None
+        ]
+        return str(orjson.loads(replies[-1])["command_id"]) if replies else None
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why a partition is halted."""

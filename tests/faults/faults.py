@@ -138,6 +138,8 @@ async def block_loop(stage: Stage) -> int:
     await hand.begin(Arm(Point.BEFORE_APPLY, Action.BLOCK, 10, seconds=BLOCKED_SECONDS))
     await stage.until_struck(1, hand)
     await stage.until_owned_without(hand)
+    await hand.gone()  # its watchdog ends it; whatever supervises it starts it again
+    await hand.begin()
     return 1
 
 

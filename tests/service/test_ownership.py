@@ -129,7 +129,7 @@ async def test_each_record_is_decided_and_published_once() -> None:
 
 
 async def test_it_claims_recovers_and_only_then_reads() -> None:
-    """What an earlier owner left is published, and reading begins where the store says."""
+    """What an earlier owner left is published, and reading begins at the last command decided, to know it again."""
     scene = Scene(creations(5))
     async with owning(scene):
         await assert_eventually(names(5), scene.published)
@@ -139,7 +139,7 @@ async def test_it_claims_recovers_and_only_then_reads() -> None:
     second = Scene([*scene.records, *numbered([sent(create("w5"))], first=5)], scene.store, scene.broker)
     async with owning(second):
         await assert_eventually(["w1", "w2", "w3", "w4", "w5"], second.published)
-    assert [("seek", 5), ("resume", 0), ("pause", 0)] == second.log.calls
+    assert [("seek", 4), ("resume", 0), ("pause", 0)] == second.log.calls
     assert 2 == second.store.rows[0].epoch
 
 

@@ -272,6 +272,15 @@ class StoreOverLink:
             lost=Transient, refused=Transient,
         )  # fmt: skip
 
+    async def last_decided(self, owned: Ownership) -> str | None:
+        """Return the id of the command just before the next offset."""
+        return await self._link.call_slow(
+            f"last decided {owned.part}",
+            lambda: self._database.last_decided(owned),
+            lost=Transient,
+            refused=Transient,
+        )
+
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Halt for good; a world whose log and store stay together has no reason to."""
         await self._link.call_slow(
