@@ -34,16 +34,16 @@ class StuckError(Fault):
 
 
 class Stillness:
-    """Counts the looks since a number last changed."""
+    """Counts the looks since what is seen last changed."""
 
     def __init__(self) -> None:
         self.looks = 0
-        self._last: int | None = None
+        self._last: object = None
 
-    def look(self, count: int) -> int:
-        """Return how many looks in a row have found this number."""
-        self.looks = self.looks + 1 if count == self._last else 0
-        self._last = count
+    def look(self, *seen: object) -> int:
+        """Return how many looks in a row have seen the same."""
+        self.looks = self.looks + 1 if seen == self._last else 0
+        self._last = seen
         return self.looks
 
 
@@ -101,10 +101,11 @@ class Watch:
             raise StuckError("nobody takes what the consumer fetches any more")
         if (ended := consumer.ended()) is not None:
             raise StuckError(f"the consumer's task of {ended} has ended")
-        limit = REJOINING_LOOKS_MAX if consumer.rejoining else STILL_LOOKS_MAX
-        if self._polls.look(consumer.polls) > limit:
+        rejoining = consumer.rejoining  # nobody polls or beats then, and what was still in it begins anew after it
+        limit = REJOINING_LOOKS_MAX if rejoining else STILL_LOOKS_MAX
+        if self._polls.look(rejoining, consumer.polls) > limit:
             raise StuckError(f"the consumer has not been polled for {limit} looks, one a second")
-        if self._beats.look(consumer.beats) > SUSPICIOUS_LOOKS:
+        if self._beats.look(rejoining, consumer.beats) > SUSPICIOUS_LOOKS:
             try:
                 await self._ask()
             except TopicsError:  # the broker is away: waiting is right
