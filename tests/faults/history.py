@@ -126,6 +126,7 @@ class _Run:
         self._ends_of_journal: dict[int, int] = {}
         self._decided: dict[tuple[int, str], int] = {}
         self._answered: Counter[int] = Counter()
+        self._letters: Counter[str] = Counter()
 
     def look(self, history: History) -> Iterator[Violation]:
         yield from self._sending(history.log, history.commands)
@@ -199,7 +200,9 @@ class _Run:
             return
         if row["kind"] == "dead_letter":
             letter = orjson.loads(row["event"])
-            yield from self._line("dead letters", part).write(_letter_id(letter), row["event"])
+            name = _letter_id(letter)
+            self._letters[name] += 1
+            yield from self._line("dead letters", part).write(_numbered(letter, self._letters[name]), row["event"])
             return
         if row["event"] is not None:
             event = orjson.loads(row["event"])
@@ -301,9 +304,14 @@ class _Run:
             yield Violation(Kind.WRONG_VERSION, place, f"version {event['version']} follows {command.expected_version}")
 
     def _dead_letters(self, dead_letters: Iterable[Record]) -> Iterator[Violation]:
+        seen: Counter[str] = Counter()
         for record in dead_letters:
             letter = orjson.loads(record.value or b"{}")
-            new, wrong = self._line("dead letters", record.partition).see(_letter_id(letter), record.value or b"")
+            name = _letter_id(letter)
+            seen[name] = min(seen[name] + 1, self._letters[name])
+            new, wrong = self._line("dead letters", record.partition).see(
+                _numbered(letter, seen[name]), record.value or b""
+            )
             yield from wrong
             if new and letter["topic"].endswith(".commands"):
                 self._outcomes[f"{letter['partition']}/{letter['offset']}"] += 1
@@ -372,6 +380,11 @@ def _content(key: str | bytes | None, value: bytes | None) -> bytes:
 
 def _letter_id(letter: dict[str, Any]) -> str:
     return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+
+
+def _numbered(letter: dict[str, Any], number: int) -> str:
+    """Name a letter; a tick has no exactly-once position, so two owners may each put the same one aside."""
+    return f"{_letter_id(letter)} {number}" if letter["topic"].endswith(".scheduler") else _letter_id(letter)
 
 
 def _expected_version(record: Record) -> int | None:

@@ -241,6 +241,19 @@ async def test_two_different_outcomes_of_one_command_are_found() -> None:
     assert [place] == found
 
 
+@pytest.mark.parametrize(("published", "expected"), [(2, set()), (1, {Kind.LOST}), (3, {Kind.DOUBLED})])
+async def test_a_tick_may_be_put_aside_by_two_owners(published: int, expected: set[Kind]) -> None:
+    """A tick has no exactly-once position: each owner may leave its letter, and each letter is published once."""
+    told = await clean()
+    letter = orjson.loads(told.dead_letters[0].value or b"") | {"topic": "turnstile.scheduler", "offset": 0}
+    last = next(row for row in reversed(told.journal) if row["kind"] == "dead_letter")
+    for _ in range(2):
+        told.journal.append(last | {"seq": len(told.journal) + 1, "event": canonical(letter)})
+    told.dead_letters += published * [replace(told.dead_letters[0], value=canonical(letter))]
+    told.partitions[0] |= {name: len(told.journal) + 1 for name in ("next_seq", "published_seq")}
+    assert expected == check(told.history()).kinds
+
+
 @pytest.mark.parametrize("plant", [doubled_event, doubled_reply], ids=lambda plant: plant.__name__)
 async def test_where_repeats_are_allowed_they_are_counted(plant: Plant) -> None:
     """At least once: a record that comes again word for word is no violation, and no more than counted."""
