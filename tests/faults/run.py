@@ -97,7 +97,8 @@ def _mode(tally: Tally) -> Delivery:
 def _possible(tally: Tally) -> list[Fault]:
     """Return the faults that this machine can have; the total remembers why it cannot have the others."""
     found = {fault: fault.missing() for fault in faults(_mode(tally))}
-    tally.missing |= {fault.name: why for fault, why in found.items() if why is not None}
+    known = {name: why for name, why in tally.missing.items() if name not in {fault.name for fault in found}}
+    tally.missing = known | {fault.name: why for fault, why in found.items() if why is not None}
     return [fault for fault, why in found.items() if why is None]
 
 
