@@ -34,6 +34,18 @@ Prose = Annotated[str, StringConstraints(strict=True, max_length=4000)]
 Expression = Annotated[str, StringConstraints(strict=True, min_length=1)]
 
 
+# A field of the command that a transition may insist on; below context and output any path of keys.
+RequiredField = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        max_length=200,
+        pattern=r"^(reason|requested_by|expected_version|occurred_at|expires_at|error|output"
+        r"|(context|output)(\.[^.\s\x00-\x1f\x7f]+)+)$",
+    ),
+]
+
+
 class Clause(BaseModel):
     """A part of the document; a key it does not know is an error, never ignored."""
 
@@ -79,6 +91,8 @@ class TransitionDocument(Clause):
     source: Source = Field(alias="from")
     target: Label = Field(alias="to")
     guard: GuardClause | None = None
+    required: Annotated[tuple[RequiredField, ...], Field(max_length=100)] = ()
+    retry: StrictBool = False
     description: Prose | None = None
 
 
@@ -93,9 +107,16 @@ class EventsDocument(Clause):
 
 
 class LimitsDocument(Clause):
-    """`max_open` bounds the workflows that are not in a terminal state; absent means no limit."""
+    """What is bounded: workflows that are not in a terminal state, and retries of each; absent means no limit."""
 
     max_open: Annotated[StrictInt, Field(ge=1, lt=2**63)] | None = None
+    max_retries: Annotated[StrictInt, Field(ge=0, lt=2**31)] | None = None
+
+
+class RefusalsDocument(Clause):
+    """By which code a command is refused, where clients of a definition know another than the usual one."""
+
+    terminal_state: Literal["TERMINAL_STATE", "INVALID_TRANSITION"] = "TERMINAL_STATE"
 
 
 class DefinitionDocument(Clause):
@@ -112,4 +133,5 @@ class DefinitionDocument(Clause):
     on_unavailable: Literal["reject", "wait"] = "reject"
     events: EventsDocument = Field(default_factory=EventsDocument)
     limits: LimitsDocument = Field(default_factory=LimitsDocument)
+    refusals: RefusalsDocument = Field(default_factory=RefusalsDocument)
     metadata_default: dict[str, JsonValue] = Field(default_factory=dict)

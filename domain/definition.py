@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from contracts.definitions import DefinitionDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
+from contracts.rejections import Code
 
 Path = tuple[str | int, ...]
 
@@ -18,12 +19,15 @@ Path = tuple[str | int, ...]
 # fmt: off
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
-    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "max_retries", "migrations",
-    "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
+    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "migrations",
+    "phase", "priority", "remote", "retention", "retries", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
 # fmt: on
+
+# The transition that `recover_workflow` takes; it is a retry whether or not its clause says so.
+RECOVER = "recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,17 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A named way from one state to another; a document's list of sources becomes one each."""
+    """A named way from one state to another; a document's list of sources becomes one each.
+
+    `required` are the command's fields that may not be absent, as dotted paths; a `retry` raises `retry_count`.
+    """
 
     name: str
     source: str
     target: str
     guard: Guard | None
+    required: tuple[str, ...] = ()
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,8 @@ class Definition:
     max_open: int | None
     on_unavailable: Literal["reject", "wait"]
     metadata_default: dict[str, Any]
+    max_retries: int | None = None
+    terminal_code: Code = Code.TERMINAL_STATE
 
 
 def check(document: object) -> tuple[Finding, ...]:
@@ -112,17 +123,23 @@ def compile_document(document: object) -> Definition | tuple[Finding, ...]:
 def _compiled(document: DefinitionDocument) -> Definition:
     states = {name: _state(name, state or StateDocument()) for name, state in document.states.items()}
     transitions = tuple(
-        Transition(declared.name, source, declared.target, guard)
+        Transition(
+            declared.name,
+            source,
+            declared.target,
+            guard,
+            required=declared.required,
+            retry=_retries(declared),
+        )
         for declared in document.transitions
         for guard in (_guard(declared),)
         for source in _sources(declared)
     )
-    by_target: dict[tuple[str, str], tuple[Transition, ...]] = {}
-    outgoing: dict[str, tuple[Transition, ...]] = {}
+    by_target: dict[tuple[str, str], list[Transition]] = {}
+    outgoing: dict[str, list[Transition]] = {}
     for transition in transitions:
-        between = (transition.source, transition.target)
-        by_target[between] = (*by_target.get(between, ()), transition)
-        outgoing[transition.source] = (*outgoing.get(transition.source, ()), transition)
+        by_target.setdefault((transition.source, transition.target), []).append(transition)
+        outgoing.setdefault(transition.source, []).append(transition)
     events = document.events
     return Definition(
         name=document.name,
@@ -132,9 +149,9 @@ def _compiled(document: DefinitionDocument) -> Definition:
         states=states,
         terminal=frozenset(state.name for state in states.values() if state.terminal),
         transitions=transitions,
-        by_target=by_target,
+        by_target={between: tuple(reaching) for between, reaching in by_target.items()},
         by_name={(transition.source, transition.name): transition for transition in transitions},
-        outgoing=outgoing,
+        outgoing={source: tuple(leaving) for source, leaving in outgoing.items()},
         event_types=EventTypes(
             prefix=events.prefix or document.name.partition(".")[0],
             created=events.created,
@@ -145,6 +162,8 @@ def _compiled(document: DefinitionDocument) -> Definition:
         max_open=document.limits.max_open,
         on_unavailable=document.on_unavailable,
         metadata_default=document.metadata_default,
+        max_retries=document.limits.max_retries,
+        terminal_code=Code(document.refusals.terminal_state),
     )
 
 
@@ -154,6 +173,10 @@ def _state(name: str, declared: StateDocument) -> State:
 
 def _sources(declared: TransitionDocument) -> tuple[str, ...]:
     return (declared.source,) if isinstance(declared.source, str) else declared.source
+
+
+def _retries(declared: TransitionDocument) -> bool:
+    return declared.retry or declared.name == RECOVER
 
 
 def _guard(declared: TransitionDocument) -> Guard | None:
@@ -201,10 +224,14 @@ def _references(document: DefinitionDocument) -> Iterator[Finding]:
     yield from _states(document)
     yield from _transitions(document)
     names = {declared.name for declared in document.transitions}
+    listed = _listed(names)
     for name in document.events.by_transition:
         if name not in names:
-            text = f"there is no transition {name}: use one of {_listed(names)}"
+            text = f"there is no transition {name}: use one of {listed}"
             yield Finding("error", "UNKNOWN_TRANSITION", text, ("events", "by_transition", name))
+    if document.limits.max_retries is not None and not any(map(_retries, document.transitions)):
+        text = "max_retries bounds the transitions with retry: true, and there is none: mark one or remove the limit"
+        yield Finding("warning", "NO_RETRY", text, ("limits", "max_retries"))
 
 
 def _states(document: DefinitionDocument) -> Iterator[Finding]:
@@ -222,14 +249,15 @@ def _states(document: DefinitionDocument) -> Iterator[Finding]:
 def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
     named: set[tuple[str, str]] = set()
     unguarded: dict[tuple[str, str], str] = {}
+    listed = _listed(document.states)
     for index, declared in enumerate(document.transitions):
         place: Path = ("transitions", index)
         if declared.target not in document.states:
-            yield _unknown_state(declared.target, document, (*place, "to"))
+            yield _unknown_state(declared.target, listed, (*place, "to"))
         for position, source in enumerate(_sources(declared)):
             origin: Path = (*place, "from") if isinstance(declared.source, str) else (*place, "from", position)
             if source not in document.states:
-                yield _unknown_state(source, document, origin)
+                yield _unknown_state(source, listed, origin)
                 continue
             state = document.states[source]
             if state and state.terminal:
@@ -249,8 +277,8 @@ def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
                     yield Finding("warning", "AMBIGUOUS_TARGET", text, origin)
 
 
-def _unknown_state(name: str, document: DefinitionDocument, path: Path) -> Finding:
-    text = f"there is no state {name}: declare it or use one of {_listed(document.states)}"
+def _unknown_state(name: str, listed: str, path: Path) -> Finding:
+    text = f"there is no state {name}: declare it or use one of {listed}"
     return Finding("error", "UNKNOWN_STATE", text, path)
 
 
