@@ -4,7 +4,7 @@ Its JSON Schema serves editors; what the shape cannot say (names that must exist
 `domain.definition`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     Tag,
+    model_validator,
 )
 
 DefinitionName = Annotated[
@@ -45,6 +46,8 @@ RequiredField = Annotated[
     ),
 ]
 
+GUARD_LANGUAGES = ("cel", "python")
+
 
 class Clause(BaseModel):
     """A part of the document; a key it does not know is an error, never ignored."""
@@ -62,9 +65,22 @@ class StateDocument(Clause):
 
 
 class GuardDocument(Clause):
-    """A guard that names its engine."""
+    """A guard that names its language: exactly one of them."""
 
-    cel: Expression
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in GUARD_LANGUAGES]
+        }
+    )
+
+    cel: Expression | None = None
+    python: Expression | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(getattr(self, name) is not None for name in GUARD_LANGUAGES) != 1:
+            raise ValueError(f"give exactly one of {', '.join(GUARD_LANGUAGES)}")
+        return self
 
 
 def _kind_of_guard(value: Any) -> str:  # noqa: ANN401 - whatever the document holds

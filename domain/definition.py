@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from contracts.definitions import DefinitionDocument, StateDocument, TransitionDocument
+from contracts.definitions import DefinitionDocument, GuardDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
 from contracts.rejections import Code
+from domain.condition_text import Problem
+from domain.conditions import translate
 
 Path = tuple[str | int, ...]
 
@@ -180,10 +182,15 @@ def _retries(declared: TransitionDocument) -> bool:
 
 
 def _guard(declared: TransitionDocument) -> Guard | None:
-    if declared.guard is None:
+    guard = declared.guard
+    if guard is None:
         return None
-    expression = declared.guard if isinstance(declared.guard, str) else declared.guard.cel
-    return Guard(engine="cel", expression=expression.strip())
+    if isinstance(guard, str):
+        return Guard(engine="cel", expression=guard.strip())
+    translated = translate(guard.python) if guard.python is not None else guard.cel
+    if not isinstance(translated, str):
+        raise TypeError(f"a condition with a problem is compiled: {translated}")
+    return Guard(engine="cel", expression=translated.strip())
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:
@@ -254,6 +261,7 @@ def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
         place: Path = ("transitions", index)
         if declared.target not in document.states:
             yield _unknown_state(declared.target, listed, (*place, "to"))
+        yield from _condition(declared, place)
         for position, source in enumerate(_sources(declared)):
             origin: Path = (*place, "from") if isinstance(declared.source, str) else (*place, "from", position)
             if source not in document.states:
@@ -275,6 +283,14 @@ def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
                         "a command that gives only the target state is refused; it must name the transition"
                     )
                     yield Finding("warning", "AMBIGUOUS_TARGET", text, origin)
+
+
+def _condition(declared: TransitionDocument, path: Path) -> Iterator[Finding]:
+    guard = declared.guard
+    problem = translate(guard.python) if isinstance(guard, GuardDocument) and guard.python is not None else None
+    if isinstance(problem, Problem):
+        text = f"at {problem.line}:{problem.column} of this Python condition: {problem.message}"
+        yield Finding("error", "BAD_GUARD", text, (*path, "guard", "python"))
 
 
 def _unknown_state(name: str, listed: str, path: Path) -> Finding:
