@@ -1,9 +1,11 @@
 """`definitions`: state machines checked, applied, listed, shown and drawn."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 from domain.definition import Finding
@@ -19,6 +21,8 @@ from service.store.definitions import StoredDefinition, apply_definition, list_d
 
 definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show and draw definitions.")
 app.add_typer(definitions, name="definitions")
+
+SCHEMA = files("contracts") / "schemas" / "definition.json"
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A definition's YAML; - reads standard input.", show_default=False)
@@ -89,6 +93,16 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
         say_json({**_json(found), "source": found.source})
     else:
         OUT.file.write(found.source if found.source.endswith("\n") else f"{found.source}\n")
+
+
+@definitions.command()
+def schema(*, as_json: AsJson = False) -> None:
+    """Print the JSON Schema of definitions, with which editors complete and check them; in one line with --json."""
+    text = SCHEMA.read_text(encoding="utf-8")
+    if as_json:
+        say_json(orjson.loads(text))
+    else:
+        OUT.file.write(text)
 
 
 @definitions.command()
