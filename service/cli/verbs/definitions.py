@@ -10,6 +10,7 @@ import typer
 
 from domain.definition import Finding
 from domain.graph import mermaid
+from domain.picture import svg
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_json, say_table
@@ -110,9 +111,10 @@ def graph(
     subject: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False)],
     *,
     version: VersionOption = None,
+    as_svg: Annotated[bool, typer.Option("--svg", help="Draw a picture instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a definition, from the store or a file, as a Mermaid state diagram."""
+    """Draw a definition, from the store or a file, as a Mermaid state diagram or as SVG."""
     if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
         text = read_text(subject)
     else:
@@ -120,9 +122,12 @@ def graph(
     parsed = usable(text, subject)
     if parsed.definition is None:
         raise typer.Exit(Exit.REFUSED)
-    drawn = mermaid(parsed.definition)
+    drawn = svg(parsed.definition) if as_svg else mermaid(parsed.definition)
+    if drawn is None:
+        raise RefusedError(f"{parsed.definition.name} is too large to be legible as a picture: draw it without --svg")
     if as_json:
-        say_json({"name": parsed.definition.name, "version": parsed.definition.version, "mermaid": drawn})
+        kind = "svg" if as_svg else "mermaid"
+        say_json({"name": parsed.definition.name, "version": parsed.definition.version, kind: drawn})
     else:
         OUT.file.write(drawn)
 
