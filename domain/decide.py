@@ -11,15 +11,13 @@ from uuid import UUID
 from contracts.commands import Command, CreateWorkflow, RecoverWorkflow, RequestTransition, UpdateMetadata
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.definition import Definition, Transition
+from domain.definition import RECOVER, Definition, Transition
 from domain.evolve import CREATED_DETAILS, evolve
 from domain.guards import Question
 from domain.ids import event_id
 from domain.instants import written
 from domain.rejections import Refusal, allowed_now, refusal
 from domain.workflow import Workflow
-
-RECOVER = "recover"
 
 
 class Circumstances(NamedTuple):
@@ -85,7 +83,7 @@ def decide(
             return Question(transition.guard, guard_inputs(command, workflow, circumstances))
         if verdict.outcome != "allow":
             return _denied(verdict, transition, workflow, definition)
-    return _moved(command, workflow, definition, transition, circumstances)
+    return _spent(transition, workflow, definition) or _moved(command, workflow, definition, transition, circumstances)
 
 
 def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
@@ -175,9 +173,12 @@ def _resolve(
             )
         found = reaching[0] if reaching else None
         wanted = f"transition from {state} to {target}"
+    incomplete = None if found is None else _incomplete(command, found, workflow, definition)
+    if incomplete is not None:
+        return incomplete
     if state in definition.terminal:
         return refusal(
-            Code.TERMINAL_STATE,
+            definition.terminal_code,
             f"{workflow.workflow_id} is {state}, which is never left",
             clause="state is not terminal",
             values={"state": state},
@@ -205,6 +206,44 @@ def _stale(command: Command, workflow: Workflow, definition: Definition) -> Refu
         f"{workflow.workflow_id} is at version {workflow.version}, not {command.expected_version}",
         clause="expected_version == version",
         values={"expected_version": command.expected_version, "version": workflow.version, "state": workflow.state},
+        allowed=allowed_now(definition, workflow),
+    )
+
+
+def _incomplete(
+    command: RequestTransition | RecoverWorkflow, transition: Transition, workflow: Workflow, definition: Definition
+) -> Refusal | None:
+    """Refuse a command that lacks a field its transition requires: absent and null are the same."""
+    missing = [path for path in transition.required if _given(command, path) is None]
+    if not missing:
+        return None
+    return refusal(
+        Code.INVALID_COMMAND,
+        f"{transition.name} requires {', '.join(missing)}: add {'it' if len(missing) == 1 else 'them'} to the command",
+        clause="each required field is given",
+        values={"required": list(transition.required), "missing": missing},
+        allowed=allowed_now(definition, workflow),
+    )
+
+
+def _given(command: Command, path: str) -> object:
+    field, *keys = path.split(".")
+    value = getattr(command, field, None)
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _spent(transition: Transition, workflow: Workflow, definition: Definition) -> Refusal | None:
+    """Refuse a retry beyond the definition's limit."""
+    most = definition.max_retries
+    if not transition.retry or most is None or workflow.retry_count < most:
+        return None
+    return refusal(
+        Code.LIMIT_REACHED,
+        f"{workflow.workflow_id} was retried {workflow.retry_count} times; {definition.name} allows {most}",
+        clause="retry_count < max_retries",
+        values={"retry_count": workflow.retry_count, "max_retries": most},
         allowed=allowed_now(definition, workflow),
     )
 
@@ -253,7 +292,7 @@ def _moved(
         to_state=transition.target,
         transition=transition.name,
     )
-    retries = workflow.retry_count + (transition.name == RECOVER)
+    retries = workflow.retry_count + transition.retry
     if retries:
         event["retry_count"] = retries
     if details:

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from contracts.definitions import DefinitionDocument, StateDocument, TransitionDocument
+from contracts.definitions import DefinitionDocument, GuardDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
+from contracts.rejections import Code
+from domain.condition_text import Problem
+from domain.conditions import translate
 
 Path = tuple[str | int, ...]
 
@@ -18,12 +21,15 @@ Path = tuple[str | int, ...]
 # fmt: off
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
-    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "max_retries", "migrations",
-    "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
+    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "migrations",
+    "phase", "priority", "remote", "retention", "retries", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
 # fmt: on
+
+# The transition that `recover_workflow` takes; it is a retry whether or not its clause says so.
+RECOVER = "recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,17 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A named way from one state to another; a document's list of sources becomes one each."""
+    """A named way from one state to another; a document's list of sources becomes one each.
+
+    `required` are the command's fields that may not be absent, as dotted paths; a `retry` raises `retry_count`.
+    """
 
     name: str
     source: str
     target: str
     guard: Guard | None
+    required: tuple[str, ...] = ()
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,8 @@ class Definition:
     max_open: int | None
     on_unavailable: Literal["reject", "wait"]
     metadata_default: dict[str, Any]
+    max_retries: int | None = None
+    terminal_code: Code = Code.TERMINAL_STATE
 
 
 def check(document: object) -> tuple[Finding, ...]:
@@ -112,17 +125,23 @@ def compile_document(document: object) -> Definition | tuple[Finding, ...]:
 def _compiled(document: DefinitionDocument) -> Definition:
     states = {name: _state(name, state or StateDocument()) for name, state in document.states.items()}
     transitions = tuple(
-        Transition(declared.name, source, declared.target, guard)
+        Transition(
+            declared.name,
+            source,
+            declared.target,
+            guard,
+            required=declared.required,
+            retry=_retries(declared),
+        )
         for declared in document.transitions
         for guard in (_guard(declared),)
         for source in _sources(declared)
     )
-    by_target: dict[tuple[str, str], tuple[Transition, ...]] = {}
-    outgoing: dict[str, tuple[Transition, ...]] = {}
+    by_target: dict[tuple[str, str], list[Transition]] = {}
+    outgoing: dict[str, list[Transition]] = {}
     for transition in transitions:
-        between = (transition.source, transition.target)
-        by_target[between] = (*by_target.get(between, ()), transition)
-        outgoing[transition.source] = (*outgoing.get(transition.source, ()), transition)
+        by_target.setdefault((transition.source, transition.target), []).append(transition)
+        outgoing.setdefault(transition.source, []).append(transition)
     events = document.events
     return Definition(
         name=document.name,
@@ -132,9 +151,9 @@ def _compiled(document: DefinitionDocument) -> Definition:
         states=states,
         terminal=frozenset(state.name for state in states.values() if state.terminal),
         transitions=transitions,
-        by_target=by_target,
+        by_target={between: tuple(reaching) for between, reaching in by_target.items()},
         by_name={(transition.source, transition.name): transition for transition in transitions},
-        outgoing=outgoing,
+        outgoing={source: tuple(leaving) for source, leaving in outgoing.items()},
         event_types=EventTypes(
             prefix=events.prefix or document.name.partition(".")[0],
             created=events.created,
@@ -145,6 +164,8 @@ def _compiled(document: DefinitionDocument) -> Definition:
         max_open=document.limits.max_open,
         on_unavailable=document.on_unavailable,
         metadata_default=document.metadata_default,
+        max_retries=document.limits.max_retries,
+        terminal_code=Code(document.refusals.terminal_state),
     )
 
 
@@ -156,11 +177,20 @@ def _sources(declared: TransitionDocument) -> tuple[str, ...]:
     return (declared.source,) if isinstance(declared.source, str) else declared.source
 
 
+def _retries(declared: TransitionDocument) -> bool:
+    return declared.retry or declared.name == RECOVER
+
+
 def _guard(declared: TransitionDocument) -> Guard | None:
-    if declared.guard is None:
+    guard = declared.guard
+    if guard is None:
         return None
-    expression = declared.guard if isinstance(declared.guard, str) else declared.guard.cel
-    return Guard(engine="cel", expression=expression.strip())
+    if isinstance(guard, str):
+        return Guard(engine="cel", expression=guard.strip())
+    translated = translate(guard.python) if guard.python is not None else guard.cel
+    if not isinstance(translated, str):
+        raise TypeError(f"a condition with a problem is compiled: {translated}")
+    return Guard(engine="cel", expression=translated.strip())
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:
@@ -201,10 +231,14 @@ def _references(document: DefinitionDocument) -> Iterator[Finding]:
     yield from _states(document)
     yield from _transitions(document)
     names = {declared.name for declared in document.transitions}
+    listed = _listed(names)
     for name in document.events.by_transition:
         if name not in names:
-            text = f"there is no transition {name}: use one of {_listed(names)}"
+            text = f"there is no transition {name}: use one of {listed}"
             yield Finding("error", "UNKNOWN_TRANSITION", text, ("events", "by_transition", name))
+    if document.limits.max_retries is not None and not any(map(_retries, document.transitions)):
+        text = "max_retries bounds the transitions with retry: true, and there is none: mark one or remove the limit"
+        yield Finding("warning", "NO_RETRY", text, ("limits", "max_retries"))
 
 
 def _states(document: DefinitionDocument) -> Iterator[Finding]:
@@ -222,14 +256,16 @@ def _states(document: DefinitionDocument) -> Iterator[Finding]:
 def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
     named: set[tuple[str, str]] = set()
     unguarded: dict[tuple[str, str], str] = {}
+    listed = _listed(document.states)
     for index, declared in enumerate(document.transitions):
         place: Path = ("transitions", index)
         if declared.target not in document.states:
-            yield _unknown_state(declared.target, document, (*place, "to"))
+            yield _unknown_state(declared.target, listed, (*place, "to"))
+        yield from _condition(declared, place)
         for position, source in enumerate(_sources(declared)):
             origin: Path = (*place, "from") if isinstance(declared.source, str) else (*place, "from", position)
             if source not in document.states:
-                yield _unknown_state(source, document, origin)
+                yield _unknown_state(source, listed, origin)
                 continue
             state = document.states[source]
             if state and state.terminal:
@@ -249,8 +285,16 @@ def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
                     yield Finding("warning", "AMBIGUOUS_TARGET", text, origin)
 
 
-def _unknown_state(name: str, document: DefinitionDocument, path: Path) -> Finding:
-    text = f"there is no state {name}: declare it or use one of {_listed(document.states)}"
+def _condition(declared: TransitionDocument, path: Path) -> Iterator[Finding]:
+    guard = declared.guard
+    problem = translate(guard.python) if isinstance(guard, GuardDocument) and guard.python is not None else None
+    if isinstance(problem, Problem):
+        text = f"at {problem.line}:{problem.column} of this Python condition: {problem.message}"
+        yield Finding("error", "BAD_GUARD", text, (*path, "guard", "python"))
+
+
+def _unknown_state(name: str, listed: str, path: Path) -> Finding:
+    text = f"there is no state {name}: declare it or use one of {listed}"
     return Finding("error", "UNKNOWN_STATE", text, path)
 
 

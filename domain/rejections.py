@@ -49,10 +49,12 @@ def refusal(
 
 
 def allowed_now(definition: Definition | None, workflow: Workflow) -> tuple[Mapping[str, Any], ...]:
-    """Return the transitions that leave the workflow's state, whatever their guards would say."""
+    """Return the transitions that leave the workflow's state, whatever their guards would say; no spent retries."""
     if definition is None:
         return ()
+    spent = definition.max_retries is not None and workflow.retry_count >= definition.max_retries
     return tuple(
         {"transition": transition.name, "target_state": transition.target, "guarded": transition.guard is not None}
         for transition in definition.outgoing.get(workflow.state, ())
+        if not (spent and transition.retry)
     )

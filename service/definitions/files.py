@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from domain.canonical import canonical
+from domain.conditions import translate
 from domain.definition import Definition, Finding, Path, check, compile_document
 from service.definitions.yaml_tree import Place, Tree, read_tree
 from service.predicates.cel import CelEngine
@@ -65,7 +66,8 @@ def _guards(document: Any, engine: CelEngine) -> Iterator[Finding]:  # noqa: ANN
     for path, expression in _expressions(document):
         problem = engine.compile(expression)
         if problem is not None:
-            yield Finding("error", "BAD_GUARD", f"this CEL expression does not compile: {problem}", path)
+            what = f"the CEL of this condition, {expression}," if path[-1] == "python" else "this CEL expression"
+            yield Finding("error", "BAD_GUARD", f"{what} does not compile: {problem}", path)
 
 
 def _expressions(document: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 - whatever the text held
@@ -74,7 +76,10 @@ def _expressions(document: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 -
         guard = transition.get("guard") if isinstance(transition, dict) else None
         path: Path = ("transitions", index, "guard")
         if isinstance(guard, dict):
-            guard, path = guard.get("cel"), (*path, "cel")
+            language = "python" if "python" in guard else "cel"
+            guard, path = guard.get(language), (*path, language)
+            if isinstance(guard, str) and language == "python":
+                guard = translate(guard)
         if isinstance(guard, str) and guard:
             yield path, guard.strip()
 

@@ -17,6 +17,7 @@ import structlog
 from service.app import Endpoints, running
 from service.cli.exits import Exit
 from service.cli.main import main
+from service.definitions.files import shipped
 from service.settings import Settings
 from tests.e2e.outside import TURNSTILE, Put, command, creation, environment, move, send
 from tests.eventually import assert_eventually
@@ -227,7 +228,7 @@ async def test_definitions_are_applied_once(turnstile: Terminal) -> None:
     assert (Exit.REFUSED, True) == (changed.code, "give the change version 2" in changed.err)
     assert STRICT == (await turnstile("definitions", "show", "shop.strict")).out
     listed = (await turnstile("definitions", "list", "--json")).json
-    assert ["alims.workflow", "alims.workflow_strict", "shop.strict"] == [each["name"] for each in listed]
+    assert [*shipped(), "shop.strict"] == [each["name"] for each in listed]
     assert "new --> A : a" in (await turnstile("definitions", "graph", "shop.strict")).out
 
 

@@ -93,7 +93,7 @@ class Replay:
         name = command.definition if command.command_type == "create_workflow" else workflow and workflow.definition
         definition = self.definitions.get(name or "")
         facts = Facts()
-        if code in BELIEVED:
+        if code in BELIEVED and not (code == "LIMIT_REACHED" and workflow is not None):
             self.counts[BELIEVED[code]] += 1
             taken = {command.workflow_id: ""} if code == "ALREADY_EXISTS" else {}
             facts = Facts(taken, {name or "": 0} if code == "LIMIT_REACHED" else {})

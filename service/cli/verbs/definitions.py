@@ -1,13 +1,16 @@
 """`definitions`: state machines checked, applied, listed, shown and drawn."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 from domain.definition import Finding
 from domain.graph import mermaid
+from domain.picture import svg
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_json, say_table
@@ -19,6 +22,8 @@ from service.store.definitions import StoredDefinition, apply_definition, list_d
 
 definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show and draw definitions.")
 app.add_typer(definitions, name="definitions")
+
+SCHEMA = files("contracts") / "schemas" / "definition.json"
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A definition's YAML; - reads standard input.", show_default=False)
@@ -92,13 +97,24 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
 
 
 @definitions.command()
+def schema(*, as_json: AsJson = False) -> None:
+    """Print the JSON Schema of definitions, with which editors complete and check them; in one line with --json."""
+    text = SCHEMA.read_text(encoding="utf-8")
+    if as_json:
+        say_json(orjson.loads(text))
+    else:
+        OUT.file.write(text)
+
+
+@definitions.command()
 def graph(
     subject: Annotated[str, typer.Argument(metavar="NAME|FILE", show_default=False)],
     *,
     version: VersionOption = None,
+    as_svg: Annotated[bool, typer.Option("--svg", help="Draw a picture instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a definition, from the store or a file, as a Mermaid state diagram."""
+    """Draw a definition, from the store or a file, as a Mermaid state diagram or as SVG."""
     if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
         text = read_text(subject)
     else:
@@ -106,9 +122,12 @@ def graph(
     parsed = usable(text, subject)
     if parsed.definition is None:
         raise typer.Exit(Exit.REFUSED)
-    drawn = mermaid(parsed.definition)
+    drawn = svg(parsed.definition) if as_svg else mermaid(parsed.definition)
+    if drawn is None:
+        raise RefusedError(f"{parsed.definition.name} is too large to be legible as a picture: draw it without --svg")
     if as_json:
-        say_json({"name": parsed.definition.name, "version": parsed.definition.version, "mermaid": drawn})
+        kind = "svg" if as_svg else "mermaid"
+        say_json({"name": parsed.definition.name, "version": parsed.definition.version, kind: drawn})
     else:
         OUT.file.write(drawn)
 
