@@ -77,5 +77,5 @@ class CalendarDocument(Clause):
     time_zone: ZoneName
     week: WeekDocument
     working_day: TargetText | None = None
-    holidays: Annotated[tuple[HolidaysDocument, ...], Field(max_length=20)] = ()
+    holidays: Annotated[tuple[HolidaysDocument, ...], Field(max_length=10)] = ()
     exceptions: Annotated[dict[DateText, ExceptionDocument], Field(max_length=4000)] = Field(default_factory=dict)

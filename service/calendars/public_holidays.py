@@ -7,6 +7,7 @@ library changes no promise that was given.
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import date
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
@@ -75,6 +76,7 @@ def _unknown_years(declared: HolidaysDocument, path: Path) -> Iterator[Finding]:
         yield Finding("note", "HOLIDAYS_END", message, path)
 
 
+@lru_cache(maxsize=64)
 def _listed(declared: HolidaysDocument) -> tuple[Mapping[date, str], tuple[str, ...]]:
     """Return the holidays that the library knows, and its warnings about them."""
     with warnings.catch_warnings(record=True) as warned:

@@ -1,14 +1,15 @@
 """Time zones from the database that this build comes with, never the machine's: every worker of a build agrees."""
 
 from bisect import bisect_right
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
-from domain.zone import END, Zone, instant_of
+from domain.zone import END, Zone
 
 _SECOND = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
 _STEP = 86_400  # no zone has changed its offset and back within a day
 _LAST = END // _SECOND
 
@@ -30,17 +31,16 @@ def load_zone(name: str) -> Zone | None:
     for second in range(_STEP, _LAST + _STEP, _STEP):
         if _offset(info, second) != offsets[-1]:
             changed = _change(info, second - _STEP, second, offsets[-1])
-            since.append(changed)
-            offsets.append(_offset(info, changed))
-    kept = [place for place, second in enumerate(since) if second < _LAST]
-    return Zone(name, tuple(since[at] * _SECOND for at in kept), tuple(offsets[at] * _SECOND for at in kept))
+            if changed < _LAST:
+                since.append(changed)
+                offsets.append(_offset(info, changed))
+    return Zone(name, tuple(second * _SECOND for second in since), tuple(offset // _MICROSECOND for offset in offsets))
 
 
-def _change(info: ZoneInfo, before: int, after: int, offset: int) -> int:
+def _change(info: ZoneInfo, before: int, after: int, offset: timedelta) -> int:
     """Return the first second from which the offset is another one."""
-    return bisect_right(range(before, after), 0, key=lambda second: int(_offset(info, second) != offset)) + before
+    return before + bisect_right(range(before, after), 0, key=lambda second: int(_offset(info, second) != offset))
 
 
-def _offset(info: ZoneInfo, second: int) -> int:
-    offset = instant_of(second * _SECOND).astimezone(info).utcoffset() or timedelta()
-    return int(offset.total_seconds())
+def _offset(info: ZoneInfo, second: int) -> timedelta:
+    return datetime.fromtimestamp(second, info).utcoffset() or timedelta()
