@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.asyncapi import command_types, document
+from contracts.calendars import CalendarDocument
 from contracts.commands import COMMANDS
 from contracts.dead_letters import DeadLetter
 from contracts.definitions import DefinitionDocument
@@ -30,6 +31,7 @@ READ: dict[str, TypeAdapter[Any]] = {
     "command": COMMANDS,
     **{name: TypeAdapter(model) for name, model in command_types().items()},
     "definition": TypeAdapter(DefinitionDocument),
+    "calendar": TypeAdapter(CalendarDocument),
 }
 WRITTEN: dict[str, TypeAdapter[Any]] = {
     "event": TypeAdapter(Event),

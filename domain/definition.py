@@ -5,9 +5,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from contracts.definitions import DefinitionDocument, GuardDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
@@ -16,6 +16,7 @@ from domain.condition_text import Problem
 from domain.conditions import translate
 
 Path = tuple[str | int, ...]
+Shape = TypeVar("Shape", bound=BaseModel)
 
 # Clauses of the language that this build does not enforce yet; applying one would be a promise nobody keeps.
 # fmt: off
@@ -194,19 +195,26 @@ def _guard(declared: TransitionDocument) -> Guard | None:
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:
-    """Read the shape, or say where it is wrong: one finding per place."""
+    return read_shape(DefinitionDocument, document, later=LATER)
+
+
+def read_shape(
+    model: type[Shape], document: object, *, later: frozenset[str] = frozenset()
+) -> Shape | tuple[Finding, ...]:
+    """Read the shape, or say where it is wrong: one finding per place; `later` are clauses of a later build."""
     try:
-        return DefinitionDocument.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        found = [_shape(document, problem) for problem in error.errors(include_url=False, include_context=False)]
+        problems = error.errors(include_url=False, include_context=False)
+        found = [_shape(document, problem, later) for problem in problems]
         return tuple({(finding.code, finding.path): finding for finding in found}.values())
 
 
-def _shape(document: object, problem: Mapping[str, Any]) -> Finding:
+def _shape(document: object, problem: Mapping[str, Any], later: frozenset[str]) -> Finding:
     kind, message = problem["type"], problem["msg"]
     path = _existing(document, problem["loc"])
     if kind == "extra_forbidden":
-        if path[-1] in LATER:
+        if path[-1] in later:
             text = f"{path[-1]} is not enforced by this build yet: remove the clause or use a later version"
             return Finding("error", "NOT_SUPPORTED_YET", text, path)
         return Finding("error", "UNKNOWN_CLAUSE", f"there is no clause {path[-1]} here: correct or remove it", path)

@@ -15,7 +15,7 @@ from domain.definition import Definition, Finding, Path, check, compile_document
 from service.definitions.yaml_tree import Place, Tree, read_tree
 from service.predicates.cel import CelEngine
 
-_AT_KEY = frozenset({"UNKNOWN_CLAUSE", "NOT_SUPPORTED_YET", "UNKNOWN_TRANSITION"})
+_AT_KEY = frozenset({"BAD_DATE", "UNKNOWN_CLAUSE", "NOT_SUPPORTED_YET", "UNKNOWN_TRANSITION"})
 _SUFFIX = ".yaml"
 
 
@@ -38,10 +38,10 @@ def read_definition(text: str, engine: CelEngine | None = None) -> Parsed:
     """Read a definition from YAML text; findings are ordered by their place."""
     tree = read_tree(text)
     if tree.findings:
-        return Parsed(None, None, _ordered(tree.findings), b"", "")
+        return Parsed(None, None, ordered(tree.findings), b"", "")
     compiled = compile_document(tree.document)
     found = [*check(tree.document), *_guards(tree.document, engine or CelEngine())]
-    findings = _ordered([_placed(finding, tree) for finding in found])
+    findings = ordered([placed(finding, tree) for finding in found])
     usable = isinstance(compiled, Definition) and not any(finding.severity == "error" for finding in findings)
     body = canonical(tree.document)
     return Parsed(
@@ -84,7 +84,8 @@ def _expressions(document: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 -
             yield path, guard.strip()
 
 
-def _placed(finding: Finding, tree: Tree) -> Finding:
+def placed(finding: Finding, tree: Tree) -> Finding:
+    """Return a finding with its line and column."""
     line, column = _place(finding, tree)
     return replace(finding, line=line, column=column)
 
@@ -100,5 +101,6 @@ def _place(finding: Finding, tree: Tree) -> Place:
     return 1, 1
 
 
-def _ordered(findings: list[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Return findings by their place in the text."""
     return tuple(sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0)))

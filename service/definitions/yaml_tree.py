@@ -1,6 +1,6 @@
 """YAML text as plain JSON with the place of every part, for documents that strangers send.
 
-Built from the parser's events without recursion: it stops at the first alias, tag or depth that a definition has no
+Built from the parser's events without recursion: it stops at the first alias, tag or depth that a document has no
 use for, so that no text costs more than its length. Scalars follow YAML 1.2's core schema: `yes` and `on` are text.
 """
 
@@ -73,7 +73,7 @@ def read_tree(text: str) -> Tree:
     tree = Tree()
     size = len(text.encode(errors="surrogatepass"))
     if size > BYTES_MAX:
-        message = f"the text has {size} bytes: at most {BYTES_MAX} are read; split the definition"
+        message = f"the text has {size} bytes: at most {BYTES_MAX} are read; split it"
         tree.findings.append(Finding("error", "YAML_TOO_LARGE", message, (), 1, 1))
         return tree
     try:
@@ -96,7 +96,7 @@ def _build(tree: Tree, events: Iterator[Event]) -> None:
         if isinstance(event, DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise _stop(event, "YAML_SEVERAL_DOCUMENTS", "a file holds one definition: move this one to its own")
+                raise _stop(event, "YAML_SEVERAL_DOCUMENTS", "a file holds one document: move this one to its own")
         elif isinstance(event, SequenceEndEvent | MappingEndEvent):
             stack.pop()
         elif isinstance(event, NodeEvent):
@@ -114,7 +114,7 @@ def _refuse_tricks(event: NodeEvent, *, depth: int, count: int) -> None:
     if depth >= DEPTH_MAX:
         raise _stop(event, "YAML_TOO_DEEP", f"nested deeper than {DEPTH_MAX}: flatten it")
     if count > VALUES_MAX:
-        raise _stop(event, "YAML_TOO_LARGE", f"more than {VALUES_MAX} keys and values: split the definition")
+        raise _stop(event, "YAML_TOO_LARGE", f"more than {VALUES_MAX} keys and values: split it")
 
 
 def _place_node(tree: Tree, stack: list[_Open], event: NodeEvent) -> None:

@@ -34,6 +34,14 @@ transitions:
   - {name: a, from: new, to: A}
   - {name: b, from: A, to: B}
 """
+OFFICE = """
+name: shop.office
+version: 1
+time_zone: Europe/Berlin
+week: {monday: "09:00-17:00", tuesday: "09:00-17:00"}
+holidays: [{country: DE, region: BY}]
+exceptions: {2026-12-29: {hours: [], note: stocktaking}}
+"""
 LOG = """case:concept:name,concept:name,time:timestamp,org:resource
 1,A,2024-01-01T08:00:00Z,ann
 1,B,2024-01-01T09:00:00Z,bob
@@ -232,6 +240,35 @@ async def test_definitions_are_applied_once(turnstile: Terminal) -> None:
     assert "new --> A : a" in (await turnstile("definitions", "graph", "shop.strict")).out
 
 
+async def test_calendars_are_applied_once(turnstile: Terminal) -> None:
+    """Applied, applied again without effect, refused when changed, shown as written; reckoned with by version."""
+    file = turnstile.folder / "office.yaml"
+    file.write_text(OFFICE, "utf-8")
+    assert (
+        "shop.office version 1 applied\n" == (await turnstile("calendars", "apply", "office.yaml", "--by", "ann")).out
+    )
+    assert "is applied already" in (await turnstile("calendars", "apply", "office.yaml")).out
+    file.write_text(OFFICE.replace("17:00", "18:00"), "utf-8")
+    changed = await turnstile("calendars", "apply", "office.yaml")
+    assert (Exit.REFUSED, True) == (changed.code, "give the change version 2" in changed.err)
+    file.write_text(OFFICE.replace("17:00", "18:00").replace("version: 1", "version: 2"), "utf-8")
+    assert (await turnstile("calendars", "apply", "office.yaml", "--json")).json[0]["applied"]
+    assert OFFICE == (await turnstile("calendars", "show", "shop.office", "--version", "1")).out
+    listed = (await turnstile("calendars", "list", "--json")).json
+    assert [("shop.office", 2, None), ("shop.office", 1, "ann")] == [
+        (each["name"], each["version"], each["applied_by"]) for each in listed
+    ]
+    year = (await turnstile("calendars", "show", "shop.office", "--year", "2026", "--json")).json[0]
+    assert {"2026-01-06": "Epiphany", "2026-12-29": "stocktaking"}.items() <= {
+        each["date"]: each["note"] for each in year["dates"]
+    }.items()
+    wanted = ("calendars", "due", "shop.office", "--from", "2026-12-28T15:00", "--target", "3h", "--json")
+    assert "2026-12-28T18:00:00+01:00" == (await turnstile(*wanted)).json[0]["due"]
+    assert "2027-01-04T10:00:00+01:00" == (await turnstile(*wanted, "--version", "1")).json[0]["due"]
+    nothing = await turnstile("calendars", "show", "shop.other")
+    assert (Exit.REFUSED, True) == (nothing.code, "`turnstile calendars list`" in nothing.err)
+
+
 async def test_topics_grow(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
     """Partitions are added to every topic and taken in; fewer, and a check against another number, are refused."""
     async with running(settings, endpoints):
@@ -249,7 +286,7 @@ async def test_topics_grow(settings: Settings, endpoints: Endpoints, turnstile: 
     assert Exit.SURROUNDINGS == (await turnstile("topics", "check", "--partitions", "6")).code
     assert 7 == len((await turnstile("topics", "create", "--json")).json[0]["kept"])
     assert 5 == (await turnstile("partitions", "show", "4", "--json")).json[0]["n_parts"]
-    assert "schema 0002" in (await turnstile("db", "check")).out
+    assert "schema 0003" in (await turnstile("db", "check")).out
     async with running(settings, endpoints):
         said = await turnstile("send", "--workflow", "w", "--definition", "alims.workflow", "--timeout", "30")
         assert Exit.DONE == said.code

@@ -30,6 +30,13 @@ transitions:
   - {name: pay, from: new, to: paid, guard: "command.context.amount > 0"}
   - {name: send, from: paid, to: sent}
 """
+OFFICE = """
+name: office
+version: 1
+time_zone: Europe/Berlin
+week: {sunday: "00:00-24:00", monday: "09:00-17:00"}
+exceptions: {2026-10-26: {hours: "10:00-12:00", note: training}}
+"""
 UNSOUND = """
 name: shop.order
 version: 1
@@ -280,6 +287,55 @@ def test_a_password_is_hidden(address: str, shown: str) -> None:
 def test_bytes_are_shown_as_text_where_they_are_text(raw: bytes, most: int | None, shown: str) -> None:
     """A character that a cut went through is left out; other bytes are shown as such."""
     assert shown == readable(raw, most)
+
+
+def test_a_due_instant_shows_what_was_counted(turnstile: CommandLine) -> None:
+    """In the calendar's own time, with the offset of each instant; the dates that differ are named."""
+    said = turnstile("calendars", "due", "-", "--from", "2026-10-25T00:00", "--target", "26h", stdin=OFFICE)
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "due Mon 2026-10-26 11:00:00+01:00" in lines
+    assert "Sun 2026-10-25 00:00:00+02:00 Mon 2026-10-26 00:00:00+01:00 25h" in lines
+    assert "Mon 2026-10-26 10:00-12:00 training" in lines
+    as_json = orjson.loads(
+        turnstile(
+            "calendars", "worked", "-", "--from", "2026-10-24T22:00Z", "--to", "2026-10-26", "--json", stdin=OFFICE
+        ).out
+    )
+    assert (90_000, [90_000]) == (as_json["seconds"], [each["seconds"] for each in as_json["counted"]])
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "code", "says"),
+    [
+        ("2026-10-25T02:30", "1h", Exit.USAGE, "add +02:00 or +01:00"),
+        ("2026-03-29T02:30", "1h", Exit.USAGE, "does not exist in Europe/Berlin"),
+        ("1969-03-29T02:30", "1h", Exit.USAGE, "1970 to 2099"),
+        ("2100-01-01T00:00Z", "1h", Exit.USAGE, "1970 to 2099"),
+        ("yesterday", "1h", Exit.USAGE, "write 2026-11-20T16:30"),
+        ("2026-11-20T16:30", "1d", Exit.USAGE, "add working_day"),
+        ("2026-11-20T16:30", "1 day", Exit.USAGE, "as in 2d, 4h or 1h 30m"),
+        ("2026-11-20T16:30", "999999h", Exit.REFUSED, "not due before 2100"),
+    ],
+)
+def test_what_is_unclear_is_not_reckoned(
+    turnstile: CommandLine, start: str, target: str, code: Exit, says: str
+) -> None:
+    """Instants that happen twice or never, days of several lengths, targets that are never used up."""
+    said = turnstile("calendars", "due", "-", "--from", start, "--target", target, stdin=OFFICE)
+    assert (code, "", True) == (said.code, said.out, says in " ".join(said.err.split())), said.err
+
+
+def test_a_calendar_is_checked_without_a_store(turnstile: CommandLine) -> None:
+    """Findings as of a compiler; exit code 1 with an error, 0 without."""
+    sound = turnstile("calendars", "check", "-", stdin=OFFICE)
+    assert (Exit.DONE, True) == (sound.code, sound.out.endswith("office version 1 is sound\n"))
+    assert sound.out.startswith("-:5:7: note: DAYS_DIFFER: ")
+    unsound = turnstile("calendars", "check", "-", "--json", stdin=OFFICE.replace("Berlin", "Bonn"))
+    found = [orjson.loads(line) for line in unsound.out.splitlines()]
+    assert (Exit.REFUSED, [("UNKNOWN_TIME_ZONE", 4, 12)]) == (
+        unsound.code,
+        [(each["code"], each["line"], each["column"]) for each in found if each["severity"] == "error"],
+    )
 
 
 def test_every_expected_error_has_its_code() -> None:

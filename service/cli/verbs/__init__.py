@@ -2,6 +2,7 @@
 
 from service.cli.verbs import (
     bench,
+    calendars,
     db,
     dead_letters,
     definitions,
@@ -10,6 +11,7 @@ from service.cli.verbs import (
     imports,
     look,
     partitions,
+    reckon,
     send,
     serve,
     topics,
@@ -20,6 +22,7 @@ from service.cli.verbs import (
 
 __all__ = [
     "bench",
+    "calendars",
     "db",
     "dead_letters",
     "definitions",
@@ -28,6 +31,7 @@ __all__ = [
     "imports",
     "look",
     "partitions",
+    "reckon",
     "send",
     "serve",
     "topics",

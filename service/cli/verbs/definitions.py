@@ -137,7 +137,7 @@ def usable(text: str, name: str) -> Parsed:
     parsed = read_definition(text)
     for finding in parsed.findings:
         if finding.severity == "error" or parsed.definition is not None:
-            ERR.print(_line(finding, name), markup=False)
+            ERR.print(finding_line(finding, name), markup=False)
     return parsed
 
 
@@ -147,10 +147,11 @@ def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
         fields = ("severity", "code", "message", "line", "column")
         say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
     else:
-        OUT.print(_line(finding, name), markup=False)
+        OUT.print(finding_line(finding, name), markup=False)
 
 
-def _line(finding: Finding, name: str) -> str:
+def finding_line(finding: Finding, name: str) -> str:
+    """Say a finding as compilers do, so that editors find its place."""
     return f"{name}:{finding.line or 1}:{finding.column or 1}: {finding.severity}: {finding.code}: {finding.message}"
 
 

@@ -1,0 +1,88 @@
+"""Calendars as stored: immutable once applied, their public holidays with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import orjson
+
+from domain.calendar import Calendar
+from domain.canonical import canonical
+from service.calendars.files import ParsedCalendar, compile_stored
+from service.calendars.public_holidays import source as holidays_source
+from service.store.pool import Connection, faults_of
+
+
+class CalendarConflictError(Exception):
+    """The version is taken by other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCalendar:
+    """A calendar's version as the store has it; `holidays` are names by date, from the library `holidays_from`."""
+
+    name: str
+    version: int
+    digest: str
+    applied_at: datetime
+    applied_by: str | None
+    source: str
+    body: str
+    holidays: str
+    holidays_from: str
+
+    def compiled(self) -> Calendar:
+        """Compile it as it was applied; about 10 ms, and 0.1 s for a zone's first use."""
+        holidays = {date.fromisoformat(day): name for day, name in orjson.loads(self.holidays).items()}
+        found = compile_stored(orjson.loads(self.body), holidays)
+        if not isinstance(found, Calendar):
+            raise ValueError(f"calendar {self.name} version {self.version} is not one that this build reads: {found}")  # noqa: TRY004 - no type of an argument is wrong
+        return found
+
+
+async def apply_calendar(
+    connection: Connection, parsed: ParsedCalendar, calendar: Calendar, source: str, *, applied_by: str | None
+) -> bool:
+    """Store a version; returns False where the same is stored already. Raises CalendarConflictError."""
+    name, version = calendar.name, calendar.version
+    with faults_of():
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(hashtextextended('calendar ' || $1, 0))", name)
+            digest = await connection.fetchval(
+                "select digest from calendar where name = $1 and version = $2", name, version
+            )
+            if digest == parsed.digest:
+                return False
+            if digest is not None:
+                raise CalendarConflictError(
+                    f"{name} version {version} is applied already and never changes: "
+                    f"give the change version {version + 1}"
+                )
+            await connection.execute(
+                """
+                insert into calendar (name, version, body, holidays, holidays_from, source, digest, applied_by)
+                values ($1, $2, $3, $4, $5, $6, $7, $8)
+                """,
+                name,
+                version,
+                parsed.canonical.decode(),
+                canonical({day.isoformat(): told for day, told in parsed.holidays.items()}).decode(),
+                holidays_source(),
+                source,
+                parsed.digest,
+                applied_by,
+            )
+    return True
+
+
+async def list_calendars(connection: Connection, name: str | None = None) -> Sequence[StoredCalendar]:
+    """Return every version, newest first."""
+    with faults_of():
+        rows = await connection.fetch(
+            """
+            select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from
+              from calendar where $1::text is null or name = $1 order by name, version desc
+            """,
+            name,
+        )
+    return [StoredCalendar(**dict(row)) for row in rows]
