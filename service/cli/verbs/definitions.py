@@ -125,7 +125,7 @@ def usable(text: str, name: str) -> Parsed:
 def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
     """Print a finding where a person or an editor finds its place."""
     if as_json:
-        fields = ("severity", "code", "message", "line", "column")
+        fields = ("severity", "code", "message", "line", "column", "commands")
         say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
     else:
         OUT.print(_line(finding, name), markup=False)
