@@ -1,31 +1,18 @@
 """`get --at` and `diff` over rows of a real store: every version there was, and what is not there."""
 
-import asyncio
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import orjson
 import pytest
 
 from domain.instants import read, written
-from handlers.commands import CommandsHandler, Taken, Wakeup
-from handlers.parking import Parking
 from service.app import Endpoints
 from service.cli.exits import Exit
-from service.definitions.files import read_definition
-from service.predicates.cel import CelEngine
 from service.settings import Settings
-from service.store import schema
-from service.store.adapter import PostgresStore
-from service.store.definitions import apply_definition
-from service.store.partitions import ensure
-from service.store.pool import fresh_database, open_pool
-from service.store.reads import get_workflow
 from tests.fakes.machines import command, create, door, move
-from tests.fakes.ports import CommandRecord, numbered
+from tests.service.lived import Lived, lived
 from tests.service.test_cli import CommandLine
 
 pytestmark = pytest.mark.stack
@@ -37,77 +24,35 @@ LIVES: dict[str, list[str | dict[str, Any]]] = {
 }
 
 
-class Past(NamedTuple):
-    """A database, and each workflow's row as it was at each version."""
-
-    url: str
-    rows: dict[str, list[bytes]]
-
-
 @pytest.fixture(scope="module")
-def past(servers: Endpoints) -> Iterator[Past]:
-    """Give a store in which a few workflows have lived, one command a turn."""
-    with asyncio.Runner() as runner:
-        database = fresh_database(servers.database_url, f"p{uuid4().hex[:12]}")
-        url = runner.run(database.__aenter__())
-        try:
-            yield Past(url, runner.run(_live(url)))
-        finally:
-            runner.run(database.__aexit__(None, None, None))
+def past(servers: Endpoints) -> Iterator[Lived]:
+    """Give a store in which a few workflows have lived."""
+    with lived(servers.database_url, [door()], _commands()) as given:
+        yield given
 
 
-async def _live(url: str) -> dict[str, list[bytes]]:
-    rows: dict[str, list[bytes]] = {name: [] for name in LIVES}
-    await schema.migrate(url)
-    pool = await open_pool(url, size=2)
-    try:
-        async with pool.acquire() as connection:
-            await ensure(connection, cluster_id="c", n_parts=1)
-            text = orjson.dumps(door()).decode()
-            parsed = read_definition(text)
-            assert parsed.definition is not None, parsed.findings
-            await apply_definition(connection, parsed, parsed.definition, text, applied_by="a test")
-        store = PostgresStore(pool, owner="me", damper=timedelta(seconds=1))
-        handler, owned = CommandsHandler(store, CelEngine()), await store.claim(0, 1)
-        for offset, (name, body) in enumerate(_commands()):
-            value, now_ms = orjson.dumps(body | {"requested_by": "ann", "reason": "so"}), int(time.time() * 1000)
-            record = numbered([CommandRecord(value, timestamp=now_ms)], first=offset)
-            owned = await handler.take_turn(owned, record, Wakeup(), parking=Parking(), applied=_ignore)
-            async with pool.acquire() as connection:
-                found = await get_workflow(connection, name)
-            assert found is not None
-            rows[name].append(found.body)
-    finally:
-        await pool.close()
-    return rows
-
-
-def _commands() -> list[tuple[str, dict[str, Any]]]:
-    found = [(name, create(name, metadata={"colour": "red"})) for name in LIVES]
+def _commands() -> list[dict[str, Any]]:
+    found = [create(name, metadata={"colour": "red"}) for name in LIVES]
     for name, steps in LIVES.items():
         for number, step in enumerate(steps):
             if isinstance(step, dict):
-                found.append((name, command("update_metadata", name, f"{name} {number}", metadata=step)))
+                found.append(command("update_metadata", name, f"{name} {number}", metadata=step))
             else:
-                found.append((name, move(name, step, f"{name} {number}")))
-    return found
-
-
-def _ignore(_: Taken) -> None:
-    """Publish nothing."""
+                found.append(move(name, step, f"{name} {number}"))
+    return [body | {"requested_by": "ann", "reason": "so"} for body in found]
 
 
 @pytest.fixture
 def turnstile(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, past: Past
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, past: Lived
 ) -> CommandLine:
     """Give the command line on that store."""
     assert settings.database_url is None
-    monkeypatch.setenv("TURNSTILE_DATABASE_URL", past.url)
+    monkeypatch.setenv("TURNSTILE_DATABASE_URL", past.database_url)
     return CommandLine(monkeypatch, capsys)
 
 
-def test_every_version_is_as_it_was_recorded(turnstile: CommandLine, past: Past) -> None:
+def test_every_version_is_as_it_was_recorded(turnstile: CommandLine, past: Lived) -> None:
     """By its number, and by the times from its decision until the next."""
     assert [6, 5, 7, 1] == [len(rows) for rows in past.rows.values()]
     for name, rows in past.rows.items():
@@ -125,7 +70,7 @@ def _moment(row: bytes) -> datetime:
     return read(orjson.loads(row)["updated_at"])
 
 
-def test_a_moment_that_never_was(turnstile: CommandLine, past: Past) -> None:
+def test_a_moment_that_never_was(turnstile: CommandLine, past: Lived) -> None:
     """Before the creation, beyond the last version, or of nobody: 1, and what there is."""
     created = orjson.loads(past.rows["ended"][0])["created_at"]
     before = written(read(created) - timedelta(microseconds=1))

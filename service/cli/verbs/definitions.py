@@ -1,4 +1,4 @@
-"""`definitions`: state machines checked, applied, listed, shown and drawn."""
+"""`definitions`: state machines checked, applied, listed, shown and drawn; `definitions_diff` compares them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from domain.definition import Finding
+from domain.definition import Definition, Finding
 from domain.graph import mermaid
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
@@ -16,8 +16,9 @@ from service.cli.verbs.options import STDIN, AsJson, read_text
 from service.cli.verbs.reach import asking, changing
 from service.definitions.files import Parsed, read_definition
 from service.store.definitions import StoredDefinition, apply_definition, list_definitions
+from service.store.load import load_definition
 
-definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show and draw definitions.")
+definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show, draw and compare definitions.")
 app.add_typer(definitions, name="definitions")
 
 FileArgument = Annotated[
@@ -99,18 +100,25 @@ def graph(
     as_json: AsJson = False,
 ) -> None:
     """Draw a definition, from the store or a file, as a Mermaid state diagram."""
-    if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
-        text = read_text(subject)
-    else:
-        text = run(_one(subject, version)).source
-    parsed = usable(text, subject)
-    if parsed.definition is None:
-        raise typer.Exit(Exit.REFUSED)
-    drawn = mermaid(parsed.definition)
+    found = of_file(subject) if is_file(subject) else run(_of_store(subject, version))
+    drawn = mermaid(found)
     if as_json:
-        say_json({"name": parsed.definition.name, "version": parsed.definition.version, "mermaid": drawn})
+        say_json({"name": found.name, "version": found.version, "mermaid": drawn})
     else:
         OUT.file.write(drawn)
+
+
+def is_file(subject: str) -> bool:
+    """Tell a file, or standard input, from a definition's name."""
+    return subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file()
+
+
+def of_file(file: str) -> Definition:
+    """Read a definition from a file; where it has an error, says so and ends the verb."""
+    found = usable(read_text(file), file).definition
+    if found is None:
+        raise typer.Exit(Exit.REFUSED)
+    return found
 
 
 def usable(text: str, name: str) -> Parsed:
@@ -147,6 +155,16 @@ async def _one(name: str, version: int | None) -> StoredDefinition:
             return each
     wanted = name if version is None else f"{name} version {version}"
     raise RefusedError(f"no definition {wanted}; `turnstile definitions list` shows what there is")
+
+
+async def _of_store(name: str, version: int | None) -> Definition:
+    """Load a version as workers do: what an earlier build applied is not checked anew."""
+    wanted = await _one(name, version)
+    async with asking(settings()) as opened:
+        found = await load_definition(opened, wanted.name, wanted.version)
+    if found is None:
+        raise RefusedError(f"{name} version {wanted.version} is gone")
+    return found
 
 
 def _json(each: StoredDefinition) -> dict[str, object]:
