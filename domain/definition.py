@@ -1,6 +1,7 @@
 """A state machine compiled from its document: what may happen next, as look-ups.
 
 `check` says everything that is wrong with a document's shape and references; `compile_document` needs no error left.
+How the machine would run is `domain.model_check`'s.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,10 @@ RECOVER = "recover"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about a document: an error forbids applying it. `line` and `column` count from 1."""
+    """One thing to know about a document: an error forbids applying it. `line` and `column` count from 1.
+
+    `commands` is a shortest sequence that shows it: `create_workflow`, then names of transitions; empty if none does.
+    """
 
     severity: Literal["error", "warning", "note"]
     code: str
@@ -43,6 +47,7 @@ class Finding:
     path: Path
     line: int | None = None
     column: int | None = None
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +268,6 @@ def _states(document: DefinitionDocument) -> Iterator[Finding]:
 
 def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
     named: set[tuple[str, str]] = set()
-    unguarded: dict[tuple[str, str], str] = {}
     listed = _listed(document.states)
     for index, declared in enumerate(document.transitions):
         place: Path = ("transitions", index)
@@ -283,14 +287,6 @@ def _transitions(document: DefinitionDocument) -> Iterator[Finding]:
                 text = f"{source} has a transition {declared.name} already: rename or remove one"
                 yield Finding("error", "DUPLICATE_TRANSITION", text, origin)
             named.add((source, declared.name))
-            if declared.guard is None:
-                other = unguarded.setdefault((source, declared.target), declared.name)
-                if other != declared.name:
-                    text = (
-                        f"{other} and {declared.name} both lead unguarded from {source} to {declared.target}: "
-                        "a command that gives only the target state is refused; it must name the transition"
-                    )
-                    yield Finding("warning", "AMBIGUOUS_TARGET", text, origin)
 
 
 def _condition(declared: TransitionDocument, path: Path) -> Iterator[Finding]:

@@ -12,10 +12,13 @@ from typing import Any
 from domain.canonical import canonical
 from domain.conditions import translate
 from domain.definition import Definition, Finding, Path, check, compile_document
+from domain.model_check import check_model
 from service.definitions.yaml_tree import Place, Tree, read_tree
 from service.predicates.cel import CelEngine
 
-_AT_KEY = frozenset({"BAD_DATE", "UNKNOWN_CLAUSE", "NOT_SUPPORTED_YET", "UNKNOWN_TRANSITION"})
+_AT_KEY = frozenset(
+    {"BAD_DATE", "DEAD_END", "NOT_SUPPORTED_YET", "UNKNOWN_CLAUSE", "UNKNOWN_TRANSITION", "UNREACHABLE_STATE"}
+)
 _SUFFIX = ".yaml"
 
 
@@ -41,6 +44,8 @@ def read_definition(text: str, engine: CelEngine | None = None) -> Parsed:
         return Parsed(None, None, ordered(tree.findings), b"", "")
     compiled = compile_document(tree.document)
     found = [*check(tree.document), *_guards(tree.document, engine or CelEngine())]
+    if isinstance(compiled, Definition):
+        found += check_model(compiled, tree.document)
     findings = ordered([placed(finding, tree) for finding in found])
     usable = isinstance(compiled, Definition) and not any(finding.severity == "error" for finding in findings)
     body = canonical(tree.document)

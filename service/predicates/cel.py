@@ -18,8 +18,8 @@ import orjson
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stubs without a marker
 
 from contracts.predicates import Verdict
+from domain.cel_text import Work, clauses, paths, work
 from domain.guards import VARIABLES, Question
-from service.predicates.cel_text import Work, clauses, paths, work
 
 ENGINE = "cel"
 BYTES_MAX = 4096

@@ -1,6 +1,6 @@
 """Definitions as stored: immutable once applied; their limit is counted from the moment one is declared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -103,3 +103,17 @@ async def list_definitions(connection: Connection, name: str | None = None) -> S
             name,
         )
     return [StoredDefinition(**dict(row)) for row in rows]
+
+
+async def open_by_state(connection: Connection, name: str, version: int) -> Mapping[str, int]:
+    """Count a version's open workflows by their state."""
+    with faults_of():
+        rows = await connection.fetch(
+            """
+            select state, count(*) as open from workflow
+             where definition = $1 and definition_version = $2 and is_open group by state
+            """,
+            name,
+            version,
+        )
+    return {row["state"]: row["open"] for row in rows}

@@ -203,8 +203,8 @@ async def list_workflows(connection: Connection, wanted: Filter, page: Page = Pa
     return Listed([_found(row) for row in rows], int(total))
 
 
-async def history(connection: Connection, workflow_id: str, *, after: int = 0, limit: int = PAGE) -> list[bytes]:
-    """Return a workflow's events by sequence, as they were written, those above sequence `after`."""
+async def history(connection: Connection, workflow_id: str, *, after: int = 0, limit: int | None = PAGE) -> list[bytes]:
+    """Return a workflow's events by sequence, as they were written, those above sequence `after`; all without limit."""
     with faults_of():
         rows = await connection.fetch(_HISTORY, workflow_id, after, limit)
     return [row["event"] for row in rows]

@@ -14,7 +14,10 @@ NOBODY_KNOWS = "workflow.nobody_knows"
 
 
 class ScriptedGuards:
-    """Answers by the expression: `command.context.x` as the command says of x, NOBODY_KNOWS unavailable, else false."""
+    """Answers by the expression: `command.context.x` as the command says of x, NOBODY_KNOWS unavailable, else false.
+
+    `!(x)` and `!x` are the opposite of x, where x can be asked.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
@@ -30,10 +33,12 @@ class ScriptedGuards:
 def scripted(question: Question) -> Verdict:
     """Answer a question as ScriptedGuards does."""
     expression = question.guard.expression
-    scope, _, name = expression.rpartition(".")
-    if expression == NOBODY_KNOWS:
+    negated, asked = expression.startswith("!"), expression.lstrip("!").strip("()")
+    scope, _, name = asked.rpartition(".")
+    if asked == NOBODY_KNOWS:
         return Verdict(outcome="unavailable", cause="nobody answers", clause=expression, engine=ENGINE)
-    if expression == "true" or (scope == "command.context" and question.inputs["command"]["context"].get(name) is True):
+    holds = asked == "true" or (scope == "command.context" and question.inputs["command"]["context"].get(name) is True)
+    if holds != negated:
         return Verdict(outcome="allow", engine=ENGINE)
     return Verdict(outcome="deny", clause=expression, values={"state": question.inputs["workflow"]["state"]},
                    engine=ENGINE)  # fmt: skip

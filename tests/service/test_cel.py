@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from contracts.predicates import Guard, Verdict
+from domain.cel_text import clauses, paths
 from domain.guards import Question
 from service.predicates.cel import BYTES_MAX, CelEngine
-from service.predicates.cel_text import clauses, paths
 
 INPUTS: dict[str, Any] = {
     "workflow": {"state": "ACTIVE", "version": 3, "created_at": "2026-01-01T00:00:00.000000Z", "owner": None},

@@ -80,6 +80,41 @@ def test_findings_point_into_the_text(before: str, after: str, expected: list[tu
     assert read_definition(text).definition is None
 
 
+MACHINE = """\
+name: t
+version: 1
+states:
+  A: {initial: true}
+  STUCK:
+  LOST: {}
+  Z: {terminal: true}
+transitions:
+  - {name: jam, from: A, to: STUCK}
+  - {name: end, from: [A, LOST], to: Z}
+  - name: quit
+    from: A
+    to: Z
+    guard: {cel: "false"}
+"""
+
+
+def test_the_machine_is_explored_once_it_is_sound() -> None:
+    """A state is found at its name, a transition at its source or guard, each with the commands that lead there."""
+    found = [
+        (finding.severity, finding.code, finding.line, finding.column, finding.commands)
+        for finding in read_definition(MACHINE).findings
+    ]
+    assert found == [
+        ("error", "DEAD_END", 5, 3, ("create_workflow", "jam")),
+        ("warning", "UNREACHABLE_STATE", 6, 3, ()),
+        ("note", "NEVER_TAKEN", 10, 27, ()),
+        ("warning", "NEVER_TAKEN", 14, 12, ("create_workflow",)),
+    ]
+    assert read_definition(MACHINE).definition is None
+    unsound = read_definition(MACHINE.replace("from: A\n", "from: B\n"))
+    assert [finding.code for finding in unsound.findings] == ["UNKNOWN_STATE"]
+
+
 def test_a_warning_does_not_stop_a_definition() -> None:
     """Only an error does."""
     parsed = read_definition("name: t\nversion: 1\nstates:\n  A: {initial: true}\n")
@@ -113,6 +148,35 @@ HOSTILE = {
     "nothing but comments": ("#\n" * 100_000, "BAD_VALUE"),
     "text": ("a " * 100_000, "BAD_VALUE"),
 }
+
+
+CHAIN = range(1600)
+SOURCES = ",".join(f"S{number}" for number in range(2500))
+FULL = {
+    "a trap as long as a text may be": (
+        [f"S{number}" for number in CHAIN],
+        [f"{{name: go, from: S{number}, to: S{number + 1}}}" for number in CHAIN[:-1]],
+    ),
+    "ways side by side": (["S0"], [f"{{name: go{number}, from: S0, to: Z}}" for number in range(2800)]),
+    "long guards of many sources": (
+        SOURCES.split(","),
+        [f"{{name: go{number}, from: [{SOURCES}], to: Z, guard: '{'(' * 9000}'}}" for number in range(2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FULL)
+def test_a_machine_as_large_as_can_be_is_explored_in_bounded_time(case: str) -> None:
+    """What is said of it is bounded too."""
+    states, transitions = FULL[case]
+    text = "name: t\nversion: 1\nstates:\n  S0: {initial: true}\n  Z: {terminal: true}\n"
+    text += "".join(f"  {state}: {{}}\n" for state in states if state != "S0")
+    text += "transitions:\n" + "".join(f"  - {transition}\n" for transition in transitions)
+    start = time.process_time()
+    findings = read_definition(text).findings
+    assert {"DEAD_END", "AMBIGUOUS_TARGET", "BAD_GUARD"} & {finding.code for finding in findings}
+    assert sum(len(finding.message) for finding in findings) < 250_000
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("case", HOSTILE)

@@ -1,4 +1,4 @@
-"""`definitions`: state machines checked, applied, listed, shown and drawn."""
+"""`definitions`: state machines checked, applied, listed, shown and drawn; `definitions_diff` compares them."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from domain.definition import Finding
+from domain.definition import Definition, Finding
 from domain.graph import mermaid
 from domain.picture import svg
 from service.cli.exits import Exit, RefusedError
@@ -19,8 +19,9 @@ from service.cli.verbs.options import STDIN, AsJson, read_text
 from service.cli.verbs.reach import asking, changing
 from service.definitions.files import Parsed, read_definition
 from service.store.definitions import StoredDefinition, apply_definition, list_definitions
+from service.store.load import load_definition
 
-definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show and draw definitions.")
+definitions = typer.Typer(no_args_is_help=True, help="Check, apply, list, show, draw and compare definitions.")
 app.add_typer(definitions, name="definitions")
 
 SCHEMA = files("contracts") / "schemas" / "definition.json"
@@ -115,21 +116,27 @@ def graph(
     as_json: AsJson = False,
 ) -> None:
     """Draw a definition, from the store or a file, as a Mermaid state diagram or as SVG."""
-    if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
-        text = read_text(subject)
-    else:
-        text = run(_one(subject, version)).source
-    parsed = usable(text, subject)
-    if parsed.definition is None:
-        raise typer.Exit(Exit.REFUSED)
-    drawn = svg(parsed.definition) if as_svg else mermaid(parsed.definition)
+    found = of_file(subject) if is_file(subject) else run(_of_store(subject, version))
+    drawn = svg(found) if as_svg else mermaid(found)
     if drawn is None:
-        raise RefusedError(f"{parsed.definition.name} is too large to be legible as a picture: draw it without --svg")
+        raise RefusedError(f"{found.name} is too large to be legible as a picture: draw it without --svg")
     if as_json:
-        kind = "svg" if as_svg else "mermaid"
-        say_json({"name": parsed.definition.name, "version": parsed.definition.version, kind: drawn})
+        say_json({"name": found.name, "version": found.version, "svg" if as_svg else "mermaid": drawn})
     else:
         OUT.file.write(drawn)
+
+
+def is_file(subject: str) -> bool:
+    """Tell a file, or standard input, from a definition's name."""
+    return subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file()
+
+
+def of_file(file: str) -> Definition:
+    """Read a definition from a file; where it has an error, says so and ends the verb."""
+    found = usable(read_text(file), file).definition
+    if found is None:
+        raise typer.Exit(Exit.REFUSED)
+    return found
 
 
 def usable(text: str, name: str) -> Parsed:
@@ -144,7 +151,7 @@ def usable(text: str, name: str) -> Parsed:
 def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
     """Print a finding where a person or an editor finds its place."""
     if as_json:
-        fields = ("severity", "code", "message", "line", "column")
+        fields = ("severity", "code", "message", "line", "column", "commands")
         say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
     else:
         OUT.print(finding_line(finding, name), markup=False)
@@ -167,6 +174,16 @@ async def _one(name: str, version: int | None) -> StoredDefinition:
             return each
     wanted = name if version is None else f"{name} version {version}"
     raise RefusedError(f"no definition {wanted}; `turnstile definitions list` shows what there is")
+
+
+async def _of_store(name: str, version: int | None) -> Definition:
+    """Load a version as workers do: what an earlier build applied is not checked anew."""
+    wanted = await _one(name, version)
+    async with asking(settings()) as opened:
+        found = await load_definition(opened, wanted.name, wanted.version)
+    if found is None:
+        raise RefusedError(f"{name} version {wanted.version} is gone")
+    return found
 
 
 def _json(each: StoredDefinition) -> dict[str, object]:

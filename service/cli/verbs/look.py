@@ -1,16 +1,18 @@
-"""`get`, `list` and `history`: workflows as the store has them."""
+"""`get`, `list` and `history`: workflows as the store has them, or as they were."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import orjson
 import typer
 
-from domain.workflow import Workflow
+from domain.moments import NoSuchMoment, as_of
+from domain.workflow import Workflow, dump
 from service.cli.exits import RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_fields, say_json, say_table
 from service.cli.surroundings import settings
-from service.cli.verbs.options import AsJson, WorkflowArgument
+from service.cli.verbs.options import MOMENT, AsJson, WorkflowArgument, read_moment
 from service.cli.verbs.reach import asking
 from service.store.reads import PAGE, SORTS, Filter, Found, Page, get_workflow, history, list_workflows
 
@@ -20,26 +22,53 @@ def unknown(workflow_id: str) -> RefusedError:
     return RefusedError(f"no workflow {workflow_id}; `turnstile list` shows what there is")
 
 
+async def past(workflow_id: str) -> list[dict[str, Any]]:
+    """Read a workflow's whole history."""
+    async with asking(settings()) as connection:
+        bodies = await history(connection, workflow_id, limit=None)
+    if not bodies:
+        raise unknown(workflow_id)
+    return [orjson.loads(body) for body in bodies]
+
+
 @app.command()
-def get(workflow: WorkflowArgument, *, as_json: AsJson = False) -> None:
-    """Show a workflow as it stands; exits 1 if there is none."""
-
-    async def work() -> Found:
-        async with asking(settings()) as connection:
-            found = await get_workflow(connection, workflow)
-        if found is None:
-            raise unknown(workflow)
-        return found
-
-    found = run(work())
+def get(
+    workflow: WorkflowArgument,
+    *,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar=MOMENT, help="As it was: at a version, or a time of decision.", show_default="now"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a workflow as it stands, or as it was; exits 1 if there is none."""
+    fields, body = _as_it_stands(workflow) if at is None else _as_it_was(workflow, at)
     if as_json:
-        say_json(orjson.loads(found.body))
+        say_json(orjson.loads(body))
         return
-    fields = found.workflow._asdict() | {"partition": found.part, "open": found.is_open}
     known = {name: value for name, value in fields.items() if value is not None}
     say_fields(
         {name: orjson.dumps(value).decode() if isinstance(value, dict) else value for name, value in known.items()}
     )
+
+
+def _as_it_stands(workflow_id: str) -> tuple[dict[str, Any], bytes]:
+    async def work() -> Found | None:
+        async with asking(settings()) as connection:
+            return await get_workflow(connection, workflow_id)
+
+    found = run(work())
+    if found is None:
+        raise unknown(workflow_id)
+    return found.workflow._asdict() | {"partition": found.part, "open": found.is_open}, found.body
+
+
+def _as_it_was(workflow_id: str, at: str) -> tuple[dict[str, Any], bytes]:
+    moment = read_moment(at, "--at")
+    then = as_of(run(past(workflow_id)), moment)
+    if isinstance(then, NoSuchMoment):
+        raise RefusedError(f"{workflow_id} {then.reason}")
+    return then.workflow._asdict() | {"open": then.workflow.completed_at is None}, dump(then.workflow)
 
 
 @app.command("list")
@@ -127,7 +156,11 @@ def _show(bodies: list[bytes], *, as_json: bool) -> None:
         for body in bodies:
             OUT.file.write(body.decode() + "\n")
         return
-    events = [orjson.loads(body) for body in bodies]
+    say_events([orjson.loads(body) for body in bodies])
+
+
+def say_events(events: Sequence[dict[str, Any]]) -> None:
+    """Print events as a table, if there are any."""
     if events:
         columns = ("seq", "version", "at", "event", "message", "by", "reason")
         fields = ("sequence", "version", "timestamp", "event_type", "message", "actor", "reason")

@@ -1,12 +1,15 @@
 """What several verbs are given in the same words, and how it is read."""
 
+import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
+from domain.moments import Moment
 from service.cli.exits import UnreadableError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of text.")]
@@ -16,6 +19,10 @@ PartitionsOption = Annotated[
 ]
 
 STDIN = "-"
+MOMENT = "VERSION|TIME"
+
+_VERSION = re.compile(r"[0-9]{1,18}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 def read_text(name: str) -> str:
@@ -27,6 +34,19 @@ def read_text(name: str) -> str:
         raise UnreadableError(f"{name} cannot be read: {error.strerror or error}; check the path") from error
     except UnicodeDecodeError as error:
         raise UnreadableError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def read_moment(text: str, option: str) -> Moment:
+    """Read a version, or an instant as RFC 3339 writes it; raises BadParameter."""
+    if _VERSION.fullmatch(text):
+        return int(text)
+    try:
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    problem = f"{text} is neither a version nor a time with its zone, such as 2026-11-21T09:30:00Z"
+    raise typer.BadParameter(problem, param_hint=option)
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:

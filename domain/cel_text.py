@@ -70,7 +70,7 @@ def clauses(expression: str) -> tuple[str, ...]:
 
 
 def _conjuncts(part: list[Token]) -> Iterator[list[Token]]:
-    closes = _closing(part)
+    closes = closing(part)
     top = [index for index in _outside(part, closes) if part[index].text in {"&&", "||", "?"}]
     if any(part[index].text != "&&" for index in top):
         yield part
@@ -91,7 +91,7 @@ def _outside(part: list[Token], closes: dict[int, int]) -> Iterator[int]:
         index = closes.get(index, index) + 1
 
 
-def _closing(part: list[Token]) -> dict[int, int]:
+def closing(part: list[Token]) -> dict[int, int]:
     """Return for each opening bracket the index of the closing one."""
     pairs, open_ones = dict[int, int](), list[int]()
     for index, token in enumerate(part):
@@ -121,7 +121,7 @@ def paths(expression: str) -> tuple[tuple[str, ...], ...]:
 def work(expression: str) -> Work | str:
     """Foresee an expression's work, or say which form of loop or pattern it may not have."""
     part = tokens(expression)
-    closes = _closing(part)
+    closes = closing(part)
     depths = _depths(part, closes)
     problem = next(_problems(part, closes, depths), None)
     if problem is not None:
