@@ -4,7 +4,7 @@ Its JSON Schema serves editors; what the shape cannot say (names that must exist
 `domain.definition`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,10 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     Tag,
+    model_validator,
 )
+
+from contracts.policies import PolicyName
 
 DefinitionName = Annotated[
     str, StringConstraints(strict=True, max_length=200, pattern=r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$")
@@ -50,9 +53,18 @@ class StateDocument(Clause):
 
 
 class GuardDocument(Clause):
-    """A guard that names its engine."""
+    """A guard that names its engine: exactly one of them."""
 
-    cel: Expression
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["cel"]}, {"required": ["remote"]}]})
+
+    cel: Expression | None = None
+    remote: PolicyName | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if sum(getattr(self, engine) is not None for engine in type(self).model_fields) != 1:
+            raise ValueError(f"a guard names one engine: {' or '.join(type(self).model_fields)}")
+        return self
 
 
 def _kind_of_guard(value: Any) -> str:  # noqa: ANN401 - whatever the document holds

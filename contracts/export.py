@@ -18,6 +18,7 @@ from contracts.dead_letters import DeadLetter
 from contracts.definitions import DefinitionDocument
 from contracts.envelope import JsonObject
 from contracts.events import Event
+from contracts.policies import PolicyAnswer, PolicyRequest
 from contracts.rejections import Rejection
 from contracts.replies import Reply
 from contracts.ticks import Tick
@@ -30,6 +31,7 @@ READ: dict[str, TypeAdapter[Any]] = {
     "command": COMMANDS,
     **{name: TypeAdapter(model) for name, model in command_types().items()},
     "definition": TypeAdapter(DefinitionDocument),
+    "policy_answer": TypeAdapter(PolicyAnswer),
 }
 WRITTEN: dict[str, TypeAdapter[Any]] = {
     "event": TypeAdapter(Event),
@@ -37,6 +39,7 @@ WRITTEN: dict[str, TypeAdapter[Any]] = {
     "rejection": TypeAdapter(Rejection),
     "tick": TypeAdapter(Tick),
     "dead_letter": TypeAdapter(DeadLetter),
+    "policy_request": TypeAdapter(PolicyRequest),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from contracts.definitions import DefinitionDocument, StateDocument, TransitionDocument
+from contracts.definitions import DefinitionDocument, GuardDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
 
 Path = tuple[str | int, ...]
@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
     "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "max_retries", "migrations",
-    "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
+    "phase", "priority", "required", "retention", "retries", "retry", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
@@ -159,8 +159,10 @@ def _sources(declared: TransitionDocument) -> tuple[str, ...]:
 def _guard(declared: TransitionDocument) -> Guard | None:
     if declared.guard is None:
         return None
-    expression = declared.guard if isinstance(declared.guard, str) else declared.guard.cel
-    return Guard(engine="cel", expression=expression.strip())
+    clause = GuardDocument(cel=declared.guard) if isinstance(declared.guard, str) else declared.guard
+    if clause.remote is not None:
+        return Guard(engine="remote", expression=clause.remote)
+    return Guard(engine="cel", expression=(clause.cel or "").strip())
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:
