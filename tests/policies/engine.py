@@ -48,6 +48,11 @@ class ScriptedEngine:
         """Its address."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it refuses connections."""
+        return self._server is None
+
     async def up(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._talk, HOST, self.port, limit=64 * 1024 * 1024)
@@ -64,7 +69,7 @@ class ScriptedEngine:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._talks.add(writer)
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._answer(reader, writer):
                     pass
         finally:
@@ -124,5 +129,5 @@ async def scripted_engine(judge: Judge = obliging) -> AsyncIterator[ScriptedEngi
     try:
         yield engine
     finally:
-        with suppress(AssertionError):
+        if not engine.is_down:
             await engine.down()

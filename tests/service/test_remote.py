@@ -204,6 +204,7 @@ async def silence(_: ScriptedEngine, __: Json, ___: asyncio.StreamWriter) -> Non
     await asyncio.sleep(60)
 
 
+LATE = "did not answer within"
 SAYS_ALLOW = b'{"verdicts": [true]}'
 FAULTS: dict[str, tuple[Callable[..., Any], str]] = {
     "500": (lambda _, __, writer: say(writer, SAYS_ALLOW, "500 Oh"), "status 500"),
@@ -219,9 +220,9 @@ FAULTS: dict[str, tuple[Callable[..., Any], str]] = {
     "nothing": (raw(b""), "cannot be reached"),
     "headers": (raw(b"HTTP/1.1 200 OK\r\n" + b"x: " + b"y" * 200_000), "does not speak HTTP"),
     "gzip": (lambda _, __, writer: say(writer, b"\x1f\x8b", "200 OK", "content-encoding: gzip"), "not JSON"),
-    "slow": (drip, "did not answer within"),
-    "slow head": (drip_head, "did not answer within"),
-    "silent": (silence, "did not answer within"),
+    "slow": (drip, LATE),
+    "slow head": (drip_head, LATE),
+    "silent": (silence, LATE),
 }
 
 
@@ -229,7 +230,8 @@ FAULTS: dict[str, tuple[Callable[..., Any], str]] = {
 async def test_a_faulty_engine_opens_nothing(fault: str) -> None:
     """Whatever it does, the cause says it, and one question is one request."""
     does, cause = FAULTS[fault]
-    async with scripted_engine() as scripted, asking(scripted, replace(BOUNDS, seconds=0.2)) as engine:
+    bounds = replace(BOUNDS, seconds=0.5) if cause == LATE else BOUNDS
+    async with scripted_engine() as scripted, asking(scripted, bounds) as engine:
         scripted.fault = does
         (verdict,) = await engine.ask([question()])
         assert (1, "unavailable", True) == (len(scripted.requests), verdict.outcome, cause in (verdict.cause or ""))
@@ -304,9 +306,10 @@ async def test_an_engine_that_comes_back_within_the_tries_is_not_noticed() -> No
 async def test_what_was_answered_is_not_asked_again() -> None:
     """A status below 500, a verdict that is none, or silence would be the same the next time."""
     for name in ("404", "201", "redirect", "no http", "silent"):
+        seconds = 0.5 if name == "silent" else 10.0
         async with (
             scripted_engine() as scripted,
-            asking(scripted, replace(BOUNDS, seconds=0.1, retries=3)) as engine,
+            asking(scripted, replace(BOUNDS, seconds=seconds, retries=3)) as engine,
         ):
             scripted.fault = FAULTS[name][0]
             await engine.ask([question()])
@@ -315,7 +318,7 @@ async def test_what_was_answered_is_not_asked_again() -> None:
 
 async def test_an_open_breaker_answers_at_once_and_closes_by_itself() -> None:
     """After failures in a row nothing is sent for a while; then one question probes, and the others wait for it."""
-    bounds = replace(BOUNDS, failures_max=2, open_seconds=0.2)
+    bounds = replace(BOUNDS, failures_max=2, open_seconds=0.7)
     telemetry = Telemetry()
 
     async def state() -> float:
@@ -355,7 +358,7 @@ async def test_an_engine_that_is_not_there_opens_the_breaker() -> None:
 
 async def test_questions_wait_for_a_place_no_longer_than_they_may() -> None:
     """Behind requests that hang they are unavailable in time, though they were never sent."""
-    bounds = replace(BOUNDS, patience_seconds=0.2, concurrency=1)
+    bounds = replace(BOUNDS, patience_seconds=1.0, concurrency=1)
     async with scripted_engine() as scripted, asking(scripted, bounds, batch_max=1) as engine:
         scripted.fault = silence
         answers = [engine.ask([question()]) for _ in range(3)]
