@@ -1,6 +1,5 @@
-"""Guards judged by a real OPA: it fails where continuous integration has none, and is left out only elsewhere."""
+"""Guards judged by a real OPA, one by one and in batches."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,20 +10,18 @@ from domain.guards import Question
 from service.predicates.configured import remote_engine
 from service.predicates.remote import RemoteEngine
 from service.settings import Settings
-from tests.policies.opa import opa, serving
+from tests.policies.needed import needed_opa
+from tests.policies.opa import serving
 
-pytestmark = pytest.mark.timeout(900)  # it may have to be built
+# It may have to be built, which takes minutes: that is for the tests that may take theirs.
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 VERSION = f"{Path(__file__).parents[1] / 'policies' / 'bundle'} r7"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the address of one OPA for all."""
-    program = opa()
-    if program is None and "CI" not in os.environ:
-        pytest.skip("there is no OPA, and no Go to build it")
-    assert program is not None, "there is no OPA: see what its build said"
-    with serving(program, tmp_path_factory.mktemp("opa") / "log") as url:
+    with serving(needed_opa(), tmp_path_factory.mktemp("opa") / "log") as url:
         yield url
 
 
