@@ -102,6 +102,7 @@ class RemoteEngine:
         group = _Group(loop.create_future(), size=len(questions))
         if not questions:
             group.answer.set_result([])
+        self._look()
         until = loop.time() + MARGIN * self._bounds.patience_seconds
         for place, question in enumerate(questions):
             policy = question.guard.expression
@@ -132,7 +133,6 @@ class RemoteEngine:
             return "the worker is stopping"
         if not asked.put.input:
             return "its inputs could not be written as JSON"
-        self._look()
         if self._breaker.state is State.OPEN:
             return self._open_cause()
         return "too many questions wait for the policy engine" if len(self._queue) >= QUEUE_MAX else None

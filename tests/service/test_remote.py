@@ -1,6 +1,7 @@
 """The remote engine against one that does as told: only a proper allow opens, and nobody's trouble is another's."""
 
 import asyncio
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.policies import PolicyAnswer, PolicyRequest
+from contracts.policies import PolicyAnswer, PolicyRequest, PolicyVerdict
 from contracts.predicates import Guard, Verdict
-from domain.guards import Question
+from domain.guards import VARIABLES, Question
 from service.predicates.breaker import State
 from service.predicates.dialects import Dialect, Opa, PlainJson, Put, Unreadable
 from service.predicates.remote import Bounds, RemoteEngine
@@ -456,6 +457,23 @@ def test_opa_says_what_it_judged_by(result: Json, besides: Json, version: str | 
     """Its bundles' revisions, else the decision's id; and a rule without a result denies."""
     (verdict,) = dialect("http://x", "opa").verdicts([Put("p", b"{}")], orjson.dumps({**result, **besides}))
     assert ("allow" if result.get("result") else "deny", version) == (verdict.outcome, verdict.policy_version)
+
+
+def test_the_documented_messages_are_the_contracts() -> None:
+    """The examples of docs/predicates.md are what is sent and read."""
+    text = (Path(__file__).parents[2] / "docs" / "predicates.md").read_text("utf-8")
+    blocks = [orjson.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    seen, request, answer = blocks
+    assert set(VARIABLES) == set(seen) == set(PolicyRequest.model_validate(request).questions[0].input)
+    (verdict,) = PolicyAnswer.model_validate(answer).verdicts
+    (read,) = dialect("http://x").verdicts([Put("shop/pay", b"{}")], orjson.dumps(answer))
+    assert isinstance(verdict, PolicyVerdict)
+    assert ("deny", verdict.reason, verdict.values, verdict.policy_version) == (
+        read.outcome,
+        read.cause,
+        read.values,
+        read.policy_version,
+    )
 
 
 JSON = st.recursive(
