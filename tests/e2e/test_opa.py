@@ -42,13 +42,10 @@ async def test_a_denial_is_explained_in_the_policys_words(
             await all_decided(settings, endpoints)
     told = await outcomes(settings, endpoints)
     assert ["accepted", "GUARD_DENIED", "accepted"] == [told[place] for place in places]
-    lines = [" ".join(line.split()) for line in why.decode().splitlines()]
-    assert [
-        "GUARD_DENIED: the guard of pay denied it: 250 is more than ann may pay",
-        "because shop/pay",
-        "command.context.amount = 250",
-        "limit = 100",
-    ] == lines[lines.index("because shop/pay") - 1 :][:4]
+    assert (
+        "GUARD_DENIED: the guard of pay denied it: 250 is more than ann may pay "
+        "because shop/pay command.context.amount = 250 limit = 100"
+    ) in " ".join(why.decode().split())
     (rejection,) = [reply["rejection"] for reply in orjson.loads(why_json)["outcomes"]]
     assert {"clause": "shop/pay", "values": {"command.context.amount": 250, "limit": 100}} == rejection["why"]
 

@@ -206,9 +206,10 @@ async def endure(house: House, strike: Strike, seconds: float, evidence: Path) -
         before = await house.steps()
         await asyncio.sleep(seconds - IN_FLIGHT_SECONDS)
         after, parked, ended = await house.steps(), await house.parked(), clock()
+        left_alone = service.telemetry.registry.get_sample_value("turnstile_predicate_breaker_state") or 0
+        assert (before, [], True) == (after, house.late(began, ended), left_alone > 0)
+        assert parked > WORKFLOWS
         await heal(house.engine)
-        assert (before, [], True) == (after, house.late(began, ended), parked > WORKFLOWS)
-        assert (service.telemetry.registry.get_sample_value("turnstile_predicate_breaker_state") or 0) > 0
         await asyncio.sleep(CALM_SECONDS)
         await house.sender.settle()
         await assert_eventually(0, house.parked, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.5)

@@ -7,7 +7,11 @@ from typing import Any
 
 import orjson
 
-HOST = "127.0.0.1"
+from service.local.ports import HOST, choose_port
+
+# Below the range from which the kernel gives ports to clients: one that tries again while this engine is down could be
+# given that very port, and speak to itself.
+PORTS = range(12000, 16000)
 
 Json = Mapping[str, Any]
 Judge = Callable[[str, Json], Any]
@@ -39,7 +43,7 @@ class ScriptedEngine:
         self.headers: list[dict[str, str]] = []
         self.allowed = 0
         self.at_once = self.at_once_most = 0
-        self.port = 0
+        self.port = choose_port(PORTS, None)
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.StreamWriter] = set()
 
@@ -56,7 +60,6 @@ class ScriptedEngine:
     async def up(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._talk, HOST, self.port, limit=64 * 1024 * 1024)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
         """Refuse connections, and drop those there are."""

@@ -370,16 +370,16 @@ async def test_questions_wait_for_a_place_no_longer_than_they_may() -> None:
 
 
 async def test_who_gives_up_disturbs_nobody() -> None:
-    """One waiting and one under way are dropped; the others of their requests are answered, nothing is left over."""
+    """One under way and two that wait are dropped; the others of their requests are answered, nothing is left over."""
     async with scripted_engine() as scripted, asking(scripted, replace(BOUNDS, concurrency=1)) as engine:
         scripted.seconds = 0.05
         under_way = [engine.ask([question(name)]) for name in ("a", "b")]
         await assert_eventually([["a", "b"]], lambda: _requests(scripted), poll_seconds=0.001)
-        waiting = [engine.ask([question(name)]) for name in ("c", "d")]
-        for answer in (under_way[0], waiting[0]):
+        waiting = [engine.ask([question(name)]) for name in ("c", "d", "e", "f")]
+        for answer in (under_way[0], waiting[0], waiting[2]):
             answer.cancel()
-        assert ["allow", "allow"] == await outcomes(under_way[1], waiting[1])
-        assert [["a", "b"], ["d"]] == scripted.requests
+        assert ["allow"] * 3 == await outcomes(under_way[1], waiting[1], waiting[3])
+        assert [["a", "b"], ["d", "f"]] == scripted.requests
 
 
 async def _requests(scripted: ScriptedEngine) -> list[list[str]]:
