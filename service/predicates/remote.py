@@ -88,7 +88,6 @@ class RemoteEngine:
         self._queue: deque[_Asked] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._flushing: asyncio.Handle | None = None
-        self._waking: asyncio.TimerHandle | None = None
         self._closed = False
 
     def report_to(self, reports: Reports) -> None:
@@ -119,9 +118,8 @@ class RemoteEngine:
     async def close(self) -> None:
         """Ask nothing any longer; what is asked is unavailable."""
         self._closed = True
-        for handle in (self._flushing, self._waking):
-            if handle is not None:
-                handle.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
         self._refuse_all("the worker is stopping")
         for task in self._under_way:
             task.cancel()
@@ -144,11 +142,11 @@ class RemoteEngine:
         )
 
     def _flush(self) -> None:
-        """Send what waits, in as many requests as may be under way."""
+        """Send what waits, in as many requests as may be under way.
+
+        What still waits needs no timer: requests under way end by the time of their last question, and it came later.
+        """
         self._flushing = None
-        if self._waking is not None:
-            self._waking.cancel()
-            self._waking = None
         self._look()
         if self._breaker.state is State.OPEN:
             self._refuse_all(self._open_cause())
@@ -160,8 +158,6 @@ class RemoteEngine:
             self._under_way.add(task)
             task.add_done_callback(partial(self._ended, batch))
             self._reports.sent(len(batch), len(self._under_way))
-        if self._queue:
-            self._waking = loop.call_at(self._queue[0].until, self._flush)
 
     @property
     def _places(self) -> int:
