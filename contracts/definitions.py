@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from contracts.policies import PolicyName
+
 DefinitionName = Annotated[
     str, StringConstraints(strict=True, max_length=200, pattern=r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$")
 ]
@@ -46,7 +48,7 @@ RequiredField = Annotated[
     ),
 ]
 
-GUARD_LANGUAGES = ("cel", "python")
+GUARD_LANGUAGES = ("cel", "remote", "python")
 
 
 class Clause(BaseModel):
@@ -84,6 +86,8 @@ class GuardDocument(Clause):
 
     cel: Expression | None = Field(default=None, examples=["command.context.amount <= 100"])
     """A CEL expression; it sees workflow, command, actor, children, slas and now, and only true opens."""
+    remote: PolicyName | None = Field(default=None, examples=["shop/pay"])
+    """The name of a policy that the engine of the service's settings judges."""
     python: Expression | None = Field(default=None, examples=["amount <= 100 and risk == 'low'"])
     """A condition in Python's words, translated to CEL; a bare name is a field of command.context."""
 

@@ -19,6 +19,7 @@ from contracts.dead_letters import DeadLetter
 from contracts.definitions import DefinitionDocument
 from contracts.envelope import JsonObject
 from contracts.events import Event
+from contracts.policies import PolicyAnswer, PolicyRequest
 from contracts.rejections import Rejection
 from contracts.replies import Reply
 from contracts.ticks import Tick
@@ -32,6 +33,7 @@ READ: dict[str, TypeAdapter[Any]] = {
     **{name: TypeAdapter(model) for name, model in command_types().items()},
     "definition": TypeAdapter(DefinitionDocument),
     "calendar": TypeAdapter(CalendarDocument),
+    "policy_answer": TypeAdapter(PolicyAnswer),
 }
 WRITTEN: dict[str, TypeAdapter[Any]] = {
     "event": TypeAdapter(Event),
@@ -39,6 +41,7 @@ WRITTEN: dict[str, TypeAdapter[Any]] = {
     "rejection": TypeAdapter(Rejection),
     "tick": TypeAdapter(Tick),
     "dead_letter": TypeAdapter(DeadLetter),
+    "policy_request": TypeAdapter(PolicyRequest),
 }
 
 

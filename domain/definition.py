@@ -24,7 +24,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
     "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "migrations",
-    "phase", "priority", "remote", "retention", "retries", "roles", "routing",
+    "phase", "priority", "retention", "retries", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
@@ -193,6 +193,8 @@ def _guard(declared: TransitionDocument) -> Guard | None:
         return None
     if isinstance(guard, str):
         return Guard(engine="cel", expression=guard.strip())
+    if guard.remote is not None:
+        return Guard(engine="remote", expression=guard.remote)
     translated = translate(guard.python) if guard.python is not None else guard.cel
     if not isinstance(translated, str):
         raise TypeError(f"a condition with a problem is compiled: {translated}")

@@ -71,6 +71,7 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
             await ensure(connection, cluster_id=facts.cluster_id, n_parts=facts.partitions)
         telemetry = Telemetry()
         chosen = choose(settings, endpoints.bootstrap_servers, pool)
+        chosen.engines.report_to(telemetry.predicates)
         worker = Worker(settings, bootstrap_servers=endpoints.bootstrap_servers, adapters=chosen, telemetry=telemetry)
         watch = _watch(settings, endpoints, worker, chosen, facts)
         ticks = _emitter(settings, endpoints, telemetry)
@@ -90,6 +91,7 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
                 await _cancelled(watching)  # a consumer that is told to stop must not look dead
                 ticks.stop()
                 await worker.stop()
+                await chosen.engines.close()
                 await _cancelled(turning)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(emitting, STOP_SECONDS_MAX)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.policies import Dialect, PolicyName
 from contracts.topics import Topics
 from handlers.judgement import Limits
 
@@ -36,6 +37,26 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", description="address of /metrics and /health")
     http_port: int = Field(9464, ge=0, le=65535, description="port of /metrics and /health; 0 picks a free one")
     guard_seconds: float = Field(2.0, gt=0, le=60, description="how long a guard may take before it is unavailable")
+    predicate_url: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="the remote policy engine; none: remote guards are unavailable"
+    )
+    predicate_dialect: Dialect = Field("opa", description="what it speaks: opa (its data API) or json")
+    predicate_opa_batch: PolicyName | None = Field(
+        None, description="the OPA rule that takes many questions at once; none: one request each"
+    )
+    predicate_batch_max: int = Field(100, ge=1, le=1000, description="questions in one request to it")
+    predicate_seconds: float = Field(
+        1.0, gt=0, le=60, description="how long one try may take; all tries share TURNSTILE_GUARD_SECONDS"
+    )
+    predicate_retries: int = Field(2, ge=0, le=10, description="further tries where it cannot be reached or says 5xx")
+    predicate_concurrency: int = Field(8, ge=1, le=256, description="requests to it under way at once")
+    predicate_breaker_failures: int = Field(
+        5, ge=1, le=1000, description="tries that fail in a row until it is left alone"
+    )
+    predicate_breaker_seconds: float = Field(5.0, gt=0, le=600, description="for how long it is left alone then")
+    predicate_token_file: Path | None = Field(
+        None, description="a file whose text is sent to it as a bearer token, read anew for each request"
+    )
     parked_workflow_max: int = Field(100, ge=1, le=10_000, description="commands of one workflow that may be parked")
     parked_partition_max: int = Field(
         1000, ge=1, le=100_000, description="commands of one partition that may be parked"

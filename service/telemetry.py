@@ -12,7 +12,63 @@ from handlers.parking import Parking
 from handlers.ports import JournalRow
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_GUARD_SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
 _BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class PredicateMetrics:
+    """What the predicate engines report: see `service.predicates.reports`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "turnstile_predicate_seconds",
+            "From asking an engine to its verdict",
+            ["engine", "outcome"],
+            buckets=_GUARD_SECONDS,
+            registry=registry,
+        )
+        self._batch = Histogram(
+            "turnstile_predicate_request_questions",
+            "Questions in one request to the remote engine",
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
+        self._retries = Counter(
+            "turnstile_predicate_retries", "Requests to the remote engine that were sent again", registry=registry
+        )
+        self._under_way = Gauge(
+            "turnstile_predicate_requests_under_way", "Requests to the remote engine under way", registry=registry
+        )
+        self._breaker = Gauge(
+            "turnstile_predicate_breaker_state",
+            "0 while the remote engine is asked, 1 while it is tried, 2 while it is left alone",
+            registry=registry,
+        )
+        self._of: dict[tuple[str, str], Histogram] = {}
+
+    def judged(self, engine: str, outcome: str, seconds: float) -> None:
+        """Take one verdict, and how long it took."""
+        child = self._of.get((engine, outcome))
+        if child is None:
+            child = self._of[engine, outcome] = self._seconds.labels(engine, outcome)
+        child.observe(seconds)
+
+    def sent(self, questions: int, under_way: int) -> None:
+        """Take a request, and how many are under way now."""
+        self._batch.observe(questions)
+        self._under_way.set(under_way)
+
+    def under_way(self, requests: int) -> None:
+        """Take how many requests are under way."""
+        self._under_way.set(requests)
+
+    def retried(self) -> None:
+        """Take a request that is sent again."""
+        self._retries.inc()
+
+    def breaker(self, state: int) -> None:
+        """Take the breaker's state."""
+        self._breaker.set(state)
 
 
 class Telemetry:
@@ -58,6 +114,7 @@ class Telemetry:
         self.guard_timeouts = Counter(
             "turnstile_guard_timeouts", "Guards that did not answer in time", registry=registry
         )
+        self.predicates = PredicateMetrics(registry)
         self.isolated = Counter(
             "turnstile_commands_isolated", "Times our own code failed on a command", registry=registry
         )

@@ -127,7 +127,7 @@ async def place(ground: Ground, name: str, *, delivery: Delivery = "exactly-once
             }
         )
         await schema.migrate(database_url)
-        await _apply_ring(database_url)
+        await define(database_url, RING)
         broker = ground.given.bootstrap_servers
         try:
             await create_topics(broker, settings.topics, settings.partitions, settings.replication)
@@ -146,13 +146,14 @@ def machine(ground: Ground) -> dict[str, str]:
     }
 
 
-async def _apply_ring(database_url: str) -> None:
-    parsed = read_definition(RING)
+async def define(database_url: str, text: str) -> None:
+    """Apply a definition of the benchmark's own."""
+    parsed = read_definition(text)
     if parsed.definition is None:
         raise BenchError(f"the benchmark's definition does not check: {parsed.findings}")
     connection = await open_connection(database_url)
     try:
-        await apply_definition(connection, parsed, parsed.definition, RING, applied_by="turnstile bench")
+        await apply_definition(connection, parsed, parsed.definition, text, applied_by="turnstile bench")
     finally:
         await connection.close()
 

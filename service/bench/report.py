@@ -9,6 +9,7 @@ from typing import Any
 
 from service.bench.latency import Quantiles
 from service.bench.place import Ground
+from service.bench.remote import ANSWER_SECONDS, Policed
 from service.bench.scale import Scale
 from service.bench.throughput import Round, Spread
 from service.broker.publishers import BATCH_BYTES_MAX
@@ -21,6 +22,7 @@ PER_SECOND, PER_SECOND_FLOOR = 12_000, 8_000
 AGAINST_POSTGRES, HOT_AGAINST_SPREAD = 0.25, 0.5
 AGAINST_EMPTY, EXACTLY_ONCE_MS = 2.5, 50.0
 MEMORY_GROWTH = 1.05
+REMOTE_PER_SECOND = 2_000
 
 Row = tuple[str, str, str, str]
 
@@ -34,6 +36,7 @@ class Figures:
     latency: dict[Delivery, Quantiles] = field(default_factory=dict)
     empty: Quantiles | None = None
     memory: dict[int, int | None] = field(default_factory=dict)
+    policed: Policed | None = None
 
     @property
     def per_second(self) -> float | None:
@@ -81,6 +84,12 @@ def document(figures: Figures, settings: dict[str, Any]) -> dict[str, Any]:
     }
     if figures.memory:
         found["worker_rss_bytes_at"] = {str(count): held for count, held in figures.memory.items()}
+    if figures.policed is not None:
+        found["remote_guards"] = {
+            "transitions_per_second": round(figures.policed.per_second, 1),
+            "without_guards_per_second": round(figures.policed.free_per_second, 1),
+            "engine_answers_in_seconds": ANSWER_SECONDS,
+        }
     return found
 
 
@@ -113,7 +122,7 @@ def conditions(ground: Ground, scale: Scale, figures: Figures, versions: dict[st
 
 def rows(figures: Figures) -> Sequence[Row]:
     """Return the table for people: what, how much, the target, and whether it is met."""
-    return [*_speed(figures), *_latency(figures), *_memory(figures)]
+    return [*_speed(figures), *_policed(figures), *_latency(figures), *_memory(figures)]
 
 
 def _speed(figures: Figures) -> Iterator[Row]:
@@ -129,6 +138,14 @@ def _speed(figures: Figures) -> Iterator[Row]:
     if hot is not None:
         yield "one workflow, per second", f"{hot:,.0f}", "", ""
         yield from _judged("  against many", ratios["hot_against_spread"], at_least=HOT_AGAINST_SPREAD)
+
+
+def _policed(figures: Figures) -> Iterator[Row]:
+    if figures.policed is not None:
+        rate = figures.policed.per_second
+        met = _met(met=rate >= REMOTE_PER_SECOND)
+        yield "remote guards, transitions per second", f"{rate:,.0f}", f">= {REMOTE_PER_SECOND:,}", met
+        yield "  the same without guards", f"{figures.policed.free_per_second:,.0f}", "", ""
 
 
 def _latency(figures: Figures) -> Iterator[Row]:

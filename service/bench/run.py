@@ -5,6 +5,7 @@ from typing import Any
 
 from service.bench.latency import empty_transactions, latency
 from service.bench.place import ground, machine
+from service.bench.remote import remote
 from service.bench.report import Figures, conditions
 from service.bench.scale import Say, Scale
 from service.bench.throughput import hot, memory, spread
@@ -25,4 +26,6 @@ async def measure(chosen: Settings, scale: Scale, parts: AbstractSet[str], say: 
             figures.empty = await empty_transactions(base, scale, say)
         if "memory" in parts:
             figures.memory = await memory(base, scale, say)
+        if "remote" in parts:
+            figures.policed = await remote(base, scale, say)
         return figures, conditions(base, scale, figures, machine(base))

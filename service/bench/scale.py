@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PARTS = ("throughput", "hot", "latency", "memory")
+PARTS = ("throughput", "hot", "latency", "memory", "remote")
 USUAL = frozenset(PARTS[:3])
 SETTLE_SECONDS = 2.0
 

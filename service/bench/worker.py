@@ -72,5 +72,6 @@ async def worker(place: Place) -> AsyncIterator[Worker]:
 def _environment(place: Place) -> dict[str, str]:
     """Return ours, with every setting as the place has it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    chosen = {f"{PREFIX}{name.upper()}": str(value) for name, value in place.settings.model_dump().items()}
+    given = {name: value for name, value in place.settings.model_dump().items() if value is not None}
+    chosen = {f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()}
     return {**inherited, **chosen}

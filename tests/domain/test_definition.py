@@ -103,12 +103,40 @@ def test_the_clauses_of_later_builds_are_told_from_mistakes() -> None:
     ]
 
 
-@pytest.mark.parametrize("guard", [{"jsonlogic": {"==": [1, 1]}, "cel": "true"}, {"remote": "opa", "cel": "true"}])
+@pytest.mark.parametrize("guard", [{"jsonlogic": {"==": [1, 1]}, "cel": "true"}])
 def test_the_engines_of_later_builds_are_not_supported_yet(guard: dict[str, Any]) -> None:
     """A guard that this build cannot ask is refused when it is written, not when it is met."""
     transitions = [{"name": "open", "from": "NEW", "to": "OPEN", "guard": guard}]
     path = ("transitions", 0, "guard", next(iter(guard)))
     assert found(transitions=transitions) == [("error", "NOT_SUPPORTED_YET", path)]
+
+
+def guarded(guard: object) -> list[dict[str, Any]]:
+    """Return transitions of which the only one has a guard."""
+    return [{"name": "open", "from": "NEW", "to": "OPEN", "guard": guard}]
+
+
+@pytest.mark.parametrize("name", ["allow", "shop/open", "shop/order.v2/open_it", "_x-1/2", "a" * 200])
+def test_a_remote_guard_is_a_policys_name(name: str) -> None:
+    """It is asked of the remote engine under that name."""
+    (transition,) = compiled(transitions=guarded({"remote": name})).transitions
+    assert Guard(engine="remote", expression=name) == transition.guard
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/shop", "shop/", "shop//open", "../x", "shop/../x", "shop/./x", "a?b", "a#b", "a b", "a%2e", "é", "a\n",
+     "http://x/y", "a" * 201, 7, None, ["a"]],
+)  # fmt: skip
+def test_a_policys_name_cannot_lead_elsewhere(name: object) -> None:
+    """What would be another address, or none, is refused where it is written."""
+    assert [("error", "BAD_VALUE")] == [each[:2] for each in found(transitions=guarded({"remote": name}))]
+
+
+@pytest.mark.parametrize("guard", [{}, {"cel": "true", "remote": "shop/open"}, {"cel": None}])
+def test_a_guard_names_exactly_one_engine(guard: dict[str, Any]) -> None:
+    """None, or two of them, would leave open what is asked."""
+    assert [("error", "BAD_VALUE")] == [each[:2] for each in found(transitions=guarded(guard))]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,19 @@ def test_every_figure_is_there(tmp_path: Path) -> None:
     assert not data_dir.exists()
 
 
+def test_remote_guards_are_measured_beside_none(tmp_path: Path) -> None:
+    """On their own, with a policy engine that is gone afterwards, as are the worker and the servers."""
+    data_dir = tmp_path / "data"
+    with bench(data_dir, "--json", "--only", "remote", *SHORT) as process:
+        out, err = process.communicate()
+    assert 0 == process.returncode, err
+    found = json.loads(out)
+    assert (None, 0.005) == (found["transitions_per_second"], found["remote_guards"]["engine_answers_in_seconds"])
+    for key in ("transitions_per_second", "without_guards_per_second"):
+        assert found["remote_guards"][key] > 0
+    assert not data_dir.exists()
+
+
 @pytest.mark.parametrize("setting", ["fsync", "synchronous_commit", "full_page_writes"])
 async def test_no_figure_where_commits_may_be_lost(tmp_path: Path, database_url: str, setting: str) -> None:
     """A database that does not keep what it commits would make any figure look good."""

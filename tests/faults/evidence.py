@@ -6,7 +6,7 @@ One file for each partition of a topic and for each table, a JSON line a record;
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,10 @@ import asyncpg
 import orjson
 
 from contracts.topics import Topics
+from domain.definition import Definition
+from handlers.ports import Guards
 from service.app import Endpoints
+from service.predicates.cel import CelEngine
 from service.settings import Settings
 from service.store.pool import SCHEMA
 from tests.e2e.outside import READ_SECONDS_MAX, committed, end_offsets
@@ -77,12 +80,17 @@ def journal_of(folder: Path) -> Iterator[dict[str, Any]]:
     return _rows(folder, "journal")
 
 
-async def judge(folder: Path, *, repeats: bool = False) -> Findings:
-    """Check a folder, and decide its commands again."""
+async def judge(
+    folder: Path,
+    *,
+    repeats: bool = False,
+    definitions: Mapping[str, Definition] | None = None,
+    guards: Guards | None = None,
+) -> Findings:
+    """Check a folder, and decide its commands again, by the shipped definitions and CEL unless others are given."""
     findings = check(opened(folder), repeats=repeats)
-    replay = Replay(
-        {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")}, shipped_definitions()
-    )
+    incarnations = {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")}
+    replay = Replay(incarnations, definitions or shipped_definitions(), guards or CelEngine())
     if not findings.kinds & {Kind.GAP, Kind.OUT_OF_TURN, Kind.BROKEN_CHAIN, Kind.LOST_RECORD}:
         findings.violations.extend(await replay.again(_rows(folder, "journal"), _records(folder, "commands")))
         findings.counts.update(replay.counts)

@@ -23,6 +23,7 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import read
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
+from handlers.ports import Guards
 from service.definitions.files import read_definition, shipped
 from service.predicates.cel import CelEngine
 from tests.faults.history import Record, Row
@@ -43,10 +44,10 @@ class Replay:
 
     incarnations: Mapping[int, UUID]
     definitions: Mapping[str, Definition]
+    guards: Guards = field(default_factory=CelEngine)
     counts: Counter[str] = field(default_factory=Counter)
     _workflows: dict[str, Workflow] = field(default_factory=dict)
     _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
-    _engine: CelEngine = field(default_factory=CelEngine)
 
     async def again(self, journal: Iterable[Row], commands: Iterable[Record]) -> list[Violation]:
         """Decide every answered command again; both by partition, then by their order in it."""
@@ -121,7 +122,7 @@ class Replay:
             return Verdict(
                 outcome="unavailable", clause=why.get("clause"), values=why.get("values"), cause=cause, engine="cel"
             )
-        return (await self._engine.ask([question]))[0]
+        return (await self.guards.ask([question]))[0]
 
     def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:
         if row["event"] is not None:

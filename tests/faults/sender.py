@@ -5,8 +5,9 @@ It never waits for a reply before it sends on, but it does see them: what it sen
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -26,15 +27,27 @@ PATIENCE_MS = 120_000
 
 
 class Sender:
-    """A steady client of one service; `log` and `answers` are what it knows."""
+    """A steady client of one service; `log` and `answers` are what it knows.
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, *, seed: int, per_second: int = 300) -> None:
+    What it sends may be given as a `stream`; else it makes up its own, some of it spoilt.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        endpoints: Endpoints,
+        *,
+        seed: int,
+        per_second: int = 300,
+        stream: Iterator[dict[str, Any]] | None = None,
+    ) -> None:
         self.log: list[Sent] = []
         self.answers: dict[str, float] = {}
         self._settings, self._endpoints = settings, endpoints
         self._per_step = max(1, round(per_second * STEP_SECONDS))
         self._chance = random.Random(seed)
-        self._stream = commands(seed=seed, workflows=40)
+        self._spoils = stream is None
+        self._stream = stream or commands(seed=seed, workflows=40)
         self._pending: set[asyncio.Future[None]] = set()
         self._sending: asyncio.Task[None] | None = None
 
@@ -93,6 +106,8 @@ class Sender:
         body = next(self._stream)
         kind = self._chance.random()
         record = put(body)
+        if not self._spoils:
+            return record
         if kind < WRONG_PARTITION:
             return record._replace(partition=self._chance.randrange(self._settings.partitions))
         if kind < WRONG_PARTITION + UNREADABLE:

@@ -1,0 +1,122 @@
+"""One port, several engines: each question goes to the engine that its guard names, and comes back in its place."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Protocol
+
+from contracts.predicates import Verdict
+from domain.guards import Question
+from service.predicates.cel import CelEngine
+from service.predicates.reports import SILENT, Reports
+
+
+class Remote(Protocol):
+    """An engine outside this process."""
+
+    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
+        """Answer each question in its place."""
+        ...
+
+    def report_to(self, reports: Reports) -> None:
+        """Tell the metrics from now on."""
+        ...
+
+    async def close(self) -> None:
+        """Ask nothing any longer."""
+        ...
+
+
+class Absent:
+    """Stands for an engine that this worker does not have: it cannot be asked, and the cause says what to do."""
+
+    def __init__(self, engine: str, cause: str) -> None:
+        self._engine = engine
+        self._cause = cause
+
+    def ask(self, questions: Sequence[Question]) -> asyncio.Future[list[Verdict]]:
+        """Answer that nobody can tell, at once."""
+        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        answer.set_result([self._verdict(question) for question in questions])
+        return answer
+
+    def _verdict(self, question: Question) -> Verdict:
+        clause = question.guard.expression
+        return Verdict(outcome="unavailable", clause=clause, cause=self._cause, engine=self._engine)
+
+
+NO_REMOTE = Absent("remote", "this worker has no policy engine to ask: set TURNSTILE_PREDICATE_URL")
+NO_JSONLOGIC = Absent("jsonlogic", "this build has no JSONLogic engine")
+
+
+class Engines:
+    """The guards port: asks in-process engines at once, and others beside them."""
+
+    def __init__(self, remote: Remote | None = None) -> None:
+        self._remote = remote
+        self._reports: Reports = SILENT
+        self._engines: dict[str, CelEngine | Absent | Remote] = {
+            "cel": CelEngine(),
+            "jsonlogic": NO_JSONLOGIC,
+            "remote": remote or NO_REMOTE,
+        }
+
+    def report_to(self, reports: Reports) -> None:
+        """Tell the metrics from now on."""
+        self._reports = reports
+        if self._remote is not None:
+            self._remote.report_to(reports)
+
+    def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+        """Answer each question in its place; where no engine needs to wait, the future is done."""
+        names = dict.fromkeys(question.guard.engine for question in questions)
+        if len(names) == 1:
+            return self._ask(next(iter(names)), questions)
+        return self._ask_several(list(names), questions)
+
+    async def close(self) -> None:
+        """Ask nothing any longer."""
+        if self._remote is not None:
+            await self._remote.close()
+
+    def _ask(self, engine: str, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
+        began = perf_counter()
+        answer: asyncio.Future[Sequence[Verdict]] = self._engines[engine].ask(questions)  # type: ignore[assignment]  # a list is a sequence
+        if answer.done():
+            self._judged(engine, began, answer)
+        else:
+            answer.add_done_callback(partial(self._judged, engine, began))
+        return answer
+
+    def _ask_several(self, names: Sequence[str], questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+        places = [[at for at, each in enumerate(questions) if each.guard.engine == name] for name in names]
+        answers = [self._ask(name, [questions[at] for at in taken]) for name, taken in zip(names, places, strict=True)]
+        if not all(answer.done() for answer in answers):
+            return asyncio.ensure_future(_when_all(places, answers))
+        whole: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
+        whole.set_result(_in_order(places, [answer.result() for answer in answers]))
+        return whole
+
+    def _judged(self, engine: str, began: float, answer: "asyncio.Future[Sequence[Verdict]]") -> None:
+        seconds = perf_counter() - began
+        if answer.cancelled():
+            self._reports.judged(engine, "given_up", seconds)
+        elif answer.exception() is None:
+            for verdict in answer.result():
+                self._reports.judged(engine, verdict.outcome, seconds)
+
+
+async def _when_all(
+    places: Sequence[Sequence[int]], answers: "Sequence[asyncio.Future[Sequence[Verdict]]]"
+) -> Sequence[Verdict]:
+    return _in_order(places, await asyncio.gather(*answers))
+
+
+def _in_order(places: Sequence[Sequence[int]], answers: Sequence[Sequence[Verdict]]) -> list[Verdict]:
+    found = {
+        at: verdict
+        for taken, verdicts in zip(places, answers, strict=True)
+        for at, verdict in zip(taken, verdicts, strict=True)
+    }
+    return [found[at] for at in range(len(found))]

@@ -1,0 +1,103 @@
+"""One request to a remote engine over HTTP, bounded in time and in bytes; what goes wrong comes back as a value.
+
+Redirects are not followed, nothing is decompressed, no proxy of the environment is used and no cookie kept. What is
+left of an answer that is refused is not read: its connection is closed.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import aiohttp
+
+from service.predicates.dialects import Request
+
+ANSWER_BYTES_MAX = 1024 * 1024
+_OK = 200
+_ERROR = 500
+
+
+class Failed(NamedTuple):
+    """A try that brought no answer: whether it may be tried again, and whether the engine said anything at all."""
+
+    cause: str
+    retryable: bool = False
+    answered: bool = False
+
+
+class Transport(Protocol):
+    """What carries requests."""
+
+    async def post(self, request: Request, *, seconds: float) -> bytes | Failed:
+        """Return the answer's body, within some seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        ...
+
+
+class Http:
+    """Keeps connections to one engine; `token_file` is read for each request, so that a token may be changed."""
+
+    def __init__(self, *, connections: int, token_file: Path | None = None) -> None:
+        self._connections = connections
+        self._token_file = token_file
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, request: Request, *, seconds: float) -> bytes | Failed:
+        """Post a request; only a body that came with status 200 is an answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._post(request)
+        except TimeoutError:
+            return Failed(f"it did not answer within {seconds:.2g} s")
+        except (aiohttp.ClientConnectionError, ConnectionError) as error:
+            return Failed(f"it cannot be reached: {_worded(error)}", retryable=True)
+        except (aiohttp.ClientError, ValueError) as error:
+            return Failed(f"it does not speak HTTP: {type(error).__name__}", answered=True)
+        except OSError as error:
+            return Failed(f"TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: {error.strerror}")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _post(self, request: Request) -> bytes | Failed:
+        async with self._opened().post(
+            request.url, data=request.body, headers=self._headers(), allow_redirects=False
+        ) as response:
+            if response.status != _OK:
+                response.close()
+                again = response.status >= _ERROR
+                return Failed(f"it answered with status {response.status}", retryable=again, answered=True)
+            body = bytearray()
+            async for piece in response.content.iter_any():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
+                    response.close()
+                    return Failed(f"its answer has more than {ANSWER_BYTES_MAX} bytes", answered=True)
+            return bytes(body)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Return the session; made here, for it belongs to the loop that runs."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                timeout=aiohttp.ClientTimeout(),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._session
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if self._token_file is not None:
+            headers["authorization"] = f"Bearer {self._token_file.read_text('utf-8').strip()}"
+        return headers
+
+
+def _worded(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

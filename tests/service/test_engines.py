@@ -1,0 +1,110 @@
+"""The router: each question to its engine and back into its place, at once where nobody needs to wait."""
+
+import asyncio
+from collections.abc import Sequence
+
+from contracts.predicates import Guard, Verdict
+from domain.guards import Question
+from service.predicates.engines import Engines
+from service.predicates.reports import Reports
+from service.telemetry import Telemetry
+
+ALLOWED = Verdict(outcome="allow", engine="remote")
+
+
+class HeldRemote:
+    """A remote engine that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], asyncio.Future[Sequence[Verdict]]]] = []
+        self.closed = False
+
+    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
+        """Note who asks."""
+        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
+        self.asked.append(([question.guard.expression for question in questions], answer))
+        return answer
+
+    def report_to(self, reports: Reports) -> None:
+        """Report nothing."""
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+def question(engine: str, expression: str) -> Question:
+    """Return a question for an engine."""
+    guard = Guard.model_validate({"engine": engine, "expression": expression})
+    return Question(guard, {"workflow": {}, "command": {}, "actor": {}, "children": [], "slas": [], "now": ""})
+
+
+async def test_an_engine_in_process_answers_at_once() -> None:
+    """Its future is done when it is given."""
+    answer = Engines().ask([question("cel", "true"), question("cel", "1 == 2")])
+    assert isinstance(answer, asyncio.Future)
+    assert answer.done()
+    assert ["allow", "deny"] == [verdict.outcome for verdict in await answer]
+
+
+async def test_answers_come_back_in_the_order_of_the_questions() -> None:
+    """Also where they are of several engines, and one of them takes its time."""
+    remote = HeldRemote()
+    names = [("remote", "a"), ("cel", "false"), ("remote", "b"), ("jsonlogic", "{}"), ("cel", "true")]
+    answer = asyncio.ensure_future(Engines(remote).ask([question(*each) for each in names]))
+    assert [["a", "b"]] == [asked for asked, _ in remote.asked]
+    remote.asked[0][1].set_result([ALLOWED, Verdict(outcome="deny", clause="b", engine="remote")])
+    assert [("remote", "allow"), ("cel", "deny"), ("remote", "deny"), ("cel", "allow")] == [
+        (verdict.engine, verdict.outcome) for verdict in await answer if verdict.engine != "jsonlogic"
+    ]
+
+
+async def test_who_gives_up_gives_up_on_every_engine() -> None:
+    """Nothing goes on being asked for nobody."""
+    remote = HeldRemote()
+    answer = asyncio.ensure_future(Engines(remote).ask([question("remote", "a"), question("cel", "true")]))
+    await asyncio.sleep(0)
+    answer.cancel()
+    await asyncio.gather(answer, return_exceptions=True)
+    assert remote.asked[0][1].cancelled()
+
+
+async def test_without_a_remote_engine_its_guards_say_which_setting_is_missing() -> None:
+    """At once, and never open."""
+    answer = Engines().ask([question("remote", "shop/open")])
+    assert isinstance(answer, asyncio.Future)
+    assert answer.done()
+    (verdict,) = await answer
+    assert ("unavailable", "shop/open", "this worker has no policy engine to ask: set TURNSTILE_PREDICATE_URL") == (
+        verdict.outcome,
+        verdict.clause,
+        verdict.cause,
+    )
+
+
+async def test_verdicts_are_counted_by_engine_and_outcome() -> None:
+    """Those of an engine in process, those that came later, and those nobody waited for."""
+    remote, telemetry = HeldRemote(), Telemetry()
+    engines = Engines(remote)
+    engines.report_to(telemetry.predicates)
+    await engines.ask([question("cel", "true"), question("cel", "false")])
+    answers = [asyncio.ensure_future(engines.ask([question("remote", name)])) for name in "ab"]
+    remote.asked[0][1].set_result([ALLOWED])
+    answers[1].cancel()
+    await asyncio.gather(*answers, return_exceptions=True)
+    await asyncio.sleep(0)
+
+    def counted(engine: str, outcome: str) -> float | None:
+        labels = {"engine": engine, "outcome": outcome}
+        return telemetry.registry.get_sample_value("turnstile_predicate_seconds_count", labels)
+
+    assert [1, 1, 1, 1] == [
+        counted(*each) for each in [("cel", "allow"), ("cel", "deny"), ("remote", "allow"), ("remote", "given_up")]
+    ]
+
+
+async def test_closing_closes_the_remote_engine() -> None:
+    """So that a stopped worker leaves no connection behind."""
+    remote = HeldRemote()
+    await Engines(remote).close()
+    assert remote.closed
