@@ -11,7 +11,7 @@ from itertools import groupby
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
@@ -190,12 +190,13 @@ async def _faults() -> AsyncIterator[None]:
     """Bound the time, and call every error transient: the producer is thrown away after any.
 
     One that was fenced is not made anew by the same owner: it would fence the rightful one. Only a claim can tell.
+    Whoever calls next after a send was fenced hears that he is in no transaction.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield
-    except ProducerFenced as error:
-        raise Fenced(f"another publisher took over, or may have: {error}") from error
+    except (ProducerFenced, IllegalOperation) as error:
+        raise Fenced(f"another publisher took over, or may have: {type(error).__name__}: {error}") from error
     except (KafkaError, OSError, TimeoutError, ValueError) as error:
         raise Transient(f"{type(error).__name__}: {error}") from error
 

@@ -10,10 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, ProducerFenced, RequestTimedOutError
+from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced, RequestTimedOutError
 
 from contracts.topics import Topics
-from handlers.faults import Transient
+from handlers.faults import Fenced, Transient
 from handlers.ports import JournalRow
 from service.app import Endpoints, Service, running
 from service.broker.publishers import TRANSACTION_MS_MAX, Elsewhere, TransactionalPublisher
@@ -226,3 +226,26 @@ async def test_the_end_of_a_transaction_is_asked_for_once(
     await second.publish(rows(3, "c"))
     await second.close()
     assert [b"a", b"b", b"c"] == [record.key for record in await read(endpoints, topics.events)]
+
+
+async def test_who_is_overtaken_while_it_starts_claims_again(settings: Settings, endpoints: Endpoints) -> None:
+    """The client says by its next call that the transaction is gone, in other words than that it was fenced."""
+    topics = settings.topics
+    late = publisher(endpoints.bootstrap_servers, topics, 0)
+    send_ = late._producer.send  # noqa: SLF001 - the moment is between two of its requests
+    others: list[TransactionalPublisher] = []
+
+    async def overtaken(*words: object, **named: object) -> object:
+        if not others:
+            others.append(await started(partial(publisher, endpoints.bootstrap_servers, topics, 0)))
+        sent = await send_(*words, **named)
+        await asyncio.wait([sent])
+        return sent
+
+    late._producer.send = overtaken  # noqa: SLF001
+    with pytest.raises(Fenced, match=IllegalOperation.__name__):
+        await late.start()
+    await late.close()
+    await others[0].publish(rows(1, "a"))
+    await others[0].close()
+    assert [b"a"] == [record.key for record in await read(endpoints, topics.events)]
