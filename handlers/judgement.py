@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import NOWHERE, Accepted, Circumstances, Facts, decide
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
 from domain.instants import written
+from domain.migration import Target, target_version
 from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow, dump
 from handlers.decode import Readable, Received, Unreadable
@@ -97,6 +98,7 @@ class Judgement:
         self._now_written = written(self._now)
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
+        self._last_events = dict(loaded.last_events)
         self._turn = Turn(next_offset, self._now)
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
@@ -202,7 +204,10 @@ class Judgement:
         circumstances = Circumstances(
             self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
         )
-        decision = decide(received.command, workflow, definition, facts=facts, circumstances=circumstances)
+        target = await self._target(received, workflow)
+        decision = decide(
+            received.command, workflow, definition, facts=facts, circumstances=circumstances, target=target
+        )
         if isinstance(decision, Question) and workflow is not None and definition is not None:
             verdict = self._parking.ask(
                 self._guards,
@@ -328,6 +333,15 @@ class Judgement:
             return None
         return await self._store.definition(workflow.definition, workflow.definition_version)
 
+    async def _target(self, received: Readable, workflow: Workflow | None) -> Target:
+        """Return where a migration leads, as this turn leaves the workflow."""
+        command = received.command
+        if command.command_type != "migrate_workflow" or workflow is None:
+            return NOWHERE
+        last = self._last_events.get(workflow.workflow_id)
+        version = target_version(command, last)
+        return Target(None if version is None else await self._store.definition(workflow.definition, version), last)
+
     def _place(self, received: Readable) -> tuple[str, int]:
         """Return the command's root and the partition where it is decided: where the tree is, else by its hash.
 
@@ -367,6 +381,7 @@ class Judgement:
                 Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
             )
         self._workflows[workflow.workflow_id] = workflow
+        self._last_events[workflow.workflow_id] = decision.events[-1]
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta

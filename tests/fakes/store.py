@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import orjson
+
 from domain.decide import Facts
 from domain.definition import Definition
 from domain.idempotency import Remembered
@@ -106,6 +108,11 @@ class MemoryStore:
                 if part == owned.part and command_id in set(wanted.command_ids)
             },
             latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
+            last_events={
+                row.workflow_id: orjson.loads(row.event)
+                for row in self.journal[owned.part]
+                if row.sequence is not None and row.event is not None and row.workflow_id in set(wanted.undone)
+            },
         )
 
     async def parked(self, owned: Ownership) -> list[Parked]:
