@@ -64,7 +64,7 @@ def resolve(
             f"{workflow.workflow_id} is {workflow.state}, which is never left"
             + (", and no migration was its last change" if command.undo else ""),
             clause="state is not terminal, or made so by a migration that is undone",
-            values={"state": workflow.state} | _last(target.last),
+            values={"state": workflow.state} | (_last(target.last) if command.undo else {}),
             allowed=(),
         )
     if stale is not None:

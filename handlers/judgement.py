@@ -338,7 +338,7 @@ class Judgement:
         command = received.command
         if command.command_type != "migrate_workflow" or workflow is None:
             return NOWHERE
-        last = self._last_events.get(workflow.workflow_id)
+        last = self._last_events.get(workflow.workflow_id) if command.undo else None
         version = target_version(command, last)
         return Target(None if version is None else await self._store.definition(workflow.definition, version), last)
 
