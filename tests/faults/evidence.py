@@ -81,7 +81,7 @@ async def judge(folder: Path, *, repeats: bool = False) -> Findings:
     """Check a folder, and decide its commands again."""
     findings = check(opened(folder), repeats=repeats)
     replay = Replay(
-        {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")}, shipped_definitions()
+        {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")}, shipped_definitions().values()
     )
     if not findings.kinds & {Kind.GAP, Kind.OUT_OF_TURN, Kind.BROKEN_CHAIN, Kind.LOST_RECORD}:
         findings.violations.extend(await replay.again(_rows(folder, "journal"), _records(folder, "commands")))
