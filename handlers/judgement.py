@@ -16,7 +16,7 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal, refusal
-from domain.workflow import Workflow, dump
+from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
@@ -32,6 +32,7 @@ from handlers.written import (
     repeated_row,
     sizes_exceed,
     storable,
+    too_large,
     without_values,
 )
 
@@ -372,14 +373,10 @@ class Judgement:
     ) -> Accepted | Refusal:
         """Keep what an accepted command changes; refuse it where its event would be too large for a topic."""
         rows = accepted_rows(received, decision, self._now_written, definition.event_types.prefix)
-        bytes_max = self._limits.message_bytes_max
-        if sizes_exceed(rows, bytes_max):
-            return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
+        refused = too_large(decision, rows, self._limits.message_bytes_max)
+        if refused is not None:
+            return refused
         workflow = decision.workflow
-        if "metadata" in decision.events[-1] and len(dump(workflow)) > bytes_max:
-            return refusal(
-                Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
-            )
         self._workflows[workflow.workflow_id] = workflow
         self._last_events[workflow.workflow_id] = decision.events[-1]
         if decision.open_delta:

@@ -1,6 +1,7 @@
 """One file per group of verbs; importing them registers them."""
 
 from service.cli.verbs import (
+    backtest,
     bench,
     db,
     dead_letters,
@@ -20,6 +21,7 @@ from service.cli.verbs import (
 )
 
 __all__ = [
+    "backtest",
     "bench",
     "db",
     "dead_letters",
