@@ -1,17 +1,16 @@
 """A run over a store: foreseen workflow by workflow, or carried out in batches through the topics, each totalled."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from contracts.rejections import Code
 from domain.rejections import Refusal
 from service.event_logs.drive import DriveResult, Pace, Refused, Wire, drive_over
 from service.event_logs.drive import Progress as Driven
 from service.migration.run import Run
-from service.store.migrating import Standing, migrated_by, open_on, room, these
-from service.store.pool import Connection
+from service.store.migrating import Standing
 
 BATCH_MAX = 1_000
 TRIES_MAX = 10
@@ -23,6 +22,19 @@ class Progress(NamedTuple):
 
     settled: int
     waiting: str | None = None
+
+
+class Source(Protocol):
+    """The workflows that a run is about."""
+
+    def pages(self, limit: int) -> AsyncIterator[list[Standing]]:
+        """Yield them, up to `limit` at a time."""
+
+    async def these(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        """Return some of them as they stand now."""
+
+    async def room(self) -> int | None:
+        """Return how many more may be open, None without a limit."""
 
 
 Report = Callable[[Progress], None]
@@ -79,11 +91,11 @@ class Totals:
         return changed
 
 
-async def foresee(run: Run, connection: Connection, *, report: Report = lambda _: None) -> Foreseen:
+async def foresee(run: Run, source: Source, *, report: Report = lambda _: None) -> Foreseen:
     """Decide for every workflow of a run what the service would say now; nothing is sent."""
     found = Foreseen()
-    left = await room(connection, run.definition)
-    async for page in _pages(run, connection, BATCH_MAX):
+    left = await source.room()
+    async for page in source.pages(BATCH_MAX):
         for standing in page:
             decision = run.foreseen(standing, room=left)
             state = standing.workflow.state
@@ -100,7 +112,7 @@ async def foresee(run: Run, connection: Connection, *, report: Report = lambda _
 
 async def carry_out(
     run: Run,
-    connection: Connection,
+    source: Source,
     wire: Wire,
     *,
     batch: int,
@@ -117,7 +129,7 @@ async def carry_out(
     def settled(driven: Driven) -> None:
         report(Progress(totals.settled + driven.replied, driven.waiting))
 
-    async for page in _pages(run, connection, batch):
+    async for page in source.pages(batch):
         totals.workflows += len(page)
         waiting, tries_left = page, 1 if run.undo else TRIES_MAX
         while waiting:
@@ -127,16 +139,5 @@ async def carry_out(
             changed = totals.add(result, again=tries_left > 0 and not result.unanswered)
             if result.unanswered:
                 return totals
-            waiting = await these(connection, changed) if changed else []
+            waiting = await source.these(changed) if changed else []
     return totals
-
-
-async def _pages(run: Run, connection: Connection, limit: int) -> AsyncIterator[list[Standing]]:
-    pages = (
-        migrated_by(connection, run.definition, run.correlation_id, limit=limit)
-        if run.undo
-        else open_on(connection, run.definition, run.from_version, limit=limit)
-    )
-    async for page in pages:
-        if page:
-            yield page

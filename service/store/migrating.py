@@ -64,44 +64,61 @@ async def count_open(connection: Connection, name: str, version: int) -> int:
         )
 
 
-async def room(connection: Connection, name: str) -> int | None:
-    """Return how many more workflows of a definition may be open, None without a limit."""
-    with faults_of():
-        found = await connection.fetchval(
-            "select max_open - open from open_count where definition = $1 and max_open is not null", name
-        )
-    return None if found is None else int(found)
+class _Source:
+    """The workflows of one definition, read on one connection."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+
+    async def room(self) -> int | None:
+        """Return how many more workflows of the definition may be open, None without a limit."""
+        with faults_of():
+            found = await self._connection.fetchval(
+                "select max_open - open from open_count where definition = $1 and max_open is not null", self._name
+            )
+        return None if found is None else int(found)
+
+    async def these(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        """Return some workflows as they stand now."""
+        rows = await _page(self._connection, _THESE, list(workflow_ids))
+        return [Standing(parse(row["body"].encode())) for row in rows]
 
 
-async def open_on(connection: Connection, name: str, version: int, *, limit: int) -> AsyncIterator[list[Standing]]:
-    """Yield the open workflows on a version; one that is left or comes meanwhile may be in it or not."""
-    after = _FIRST
-    while rows := await _page(connection, _OPEN, *after, name, version, limit):
-        after = rows[-1]["part"], rows[-1]["workflow_id"]
-        yield [Standing(parse(row["body"].encode())) for row in rows]
+class OpenWorkflows(_Source):
+    """The open workflows on a version."""
+
+    def __init__(self, connection: Connection, name: str, version: int) -> None:
+        super().__init__(connection, name)
+        self._version = version
+
+    async def pages(self, limit: int) -> AsyncIterator[list[Standing]]:
+        """Yield all of them; one that leaves or comes meanwhile may be in it or not."""
+        after = _FIRST
+        while rows := await _page(self._connection, _OPEN, *after, self._name, self._version, limit):
+            after = rows[-1]["part"], rows[-1]["workflow_id"]
+            yield [Standing(parse(row["body"].encode())) for row in rows]
 
 
-async def migrated_by(
-    connection: Connection, name: str, correlation_id: str, *, limit: int
-) -> AsyncIterator[list[Standing]]:
-    """Yield the workflows that a run has migrated and that were not taken back since, with their last events."""
-    after = _FIRST
-    # Canonical JSON escapes quotation marks inside a value, so this is nothing but the field.
-    mark = f'"correlation_id":"{correlation_id}"'.encode()
-    while rows := await _page(connection, _MIGRATED, *after, name, mark, limit):
-        after = rows[-1]["part"], rows[-1]["workflow_id"]
-        found = [
-            Standing(parse(row["body"].encode()), orjson.loads(row["last"]), orjson.loads(row["migration"]))
-            for row in rows
-            if row["migration"] is not None
-        ]
-        yield [each for each in found if each.migration is not None and "undoes" not in each.migration["details"]]
+class MovedWorkflows(_Source):
+    """The workflows that a run has migrated and that were not taken back since, with their last events."""
 
+    def __init__(self, connection: Connection, name: str, correlation_id: str) -> None:
+        super().__init__(connection, name)
+        # Canonical JSON escapes quotation marks inside a value, so this is nothing but the field.
+        self._mark = f'"correlation_id":"{correlation_id}"'.encode()
 
-async def these(connection: Connection, workflow_ids: Sequence[str]) -> list[Standing]:
-    """Return some workflows as they stand now."""
-    rows = await _page(connection, _THESE, list(workflow_ids))
-    return [Standing(parse(row["body"].encode())) for row in rows]
+    async def pages(self, limit: int) -> AsyncIterator[list[Standing]]:
+        """Yield all of them, open or closed."""
+        after = _FIRST
+        while rows := await _page(self._connection, _MIGRATED, *after, self._name, self._mark, limit):
+            after = rows[-1]["part"], rows[-1]["workflow_id"]
+            found = [
+                Standing(parse(row["body"].encode()), orjson.loads(row["last"]), orjson.loads(row["migration"]))
+                for row in rows
+                if row["migration"] is not None
+            ]
+            yield [each for each in found if each.migration is not None and "undoes" not in each.migration["details"]]
 
 
 async def _page(connection: Connection, query: str, *arguments: object) -> list[asyncpg.Record]:

@@ -16,13 +16,13 @@ from service.cli.verbs.options import AsJson
 from service.cli.verbs.reach import broker_words
 from service.event_logs.drive import Pace
 from service.event_logs.wire import kafka_wire
-from service.migration.bulk import BATCH_MAX, Foreseen, Report, Totals, carry_out, foresee
+from service.migration.bulk import BATCH_MAX, Foreseen, Report, Source, Totals, carry_out, foresee
 from service.migration.bulk import Progress as Settled
 from service.migration.run import Run
 from service.settings import Settings
 from service.store.definitions import list_definitions
 from service.store.load import load_definition
-from service.store.migrating import STATEMENT_SECONDS_MAX, count_open
+from service.store.migrating import STATEMENT_SECONDS_MAX, MovedWorkflows, OpenWorkflows, count_open
 from service.store.pool import Connection
 from service.store.reads import reading
 
@@ -102,7 +102,7 @@ def _mapping(given: Sequence[str]) -> dict[str, str]:
 
 async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[Document, Exit]:
     with _progress(run, None) as report:
-        found = await foresee(run, connection, report=report)
+        found = await foresee(run, _source(run, connection), report=report)
     refused = _by_code(found)
     document = _asked(run) | {
         "dry_run": True,
@@ -137,7 +137,7 @@ async def _carry_out(
     total = None if run.undo else await count_open(connection, run.definition, run.from_version)
     with broker_words(address), _progress(run, total) as report:
         async with kafka_wire(address, chosen.topics) as wire:
-            totals = await carry_out(run, connection, wire, batch=batch, pace=pace, report=report)
+            totals = await carry_out(run, _source(run, connection), wire, batch=batch, pace=pace, report=report)
     refused = {code.value: count for code, count in sorted(totals.refused.items())}
     document = _asked(run) | {
         "workflows": totals.workflows,
@@ -152,6 +152,12 @@ async def _carry_out(
     if not as_json:
         _say(run, totals, document)
     return document, Exit.TIMEOUT if totals.unanswered else Exit.REFUSED if refused else Exit.DONE
+
+
+def _source(run: Run, connection: Connection) -> Source:
+    if run.undo:
+        return MovedWorkflows(connection, run.definition, run.correlation_id)
+    return OpenWorkflows(connection, run.definition, run.from_version)
 
 
 def _say(run: Run, totals: Totals, document: Document) -> None:
