@@ -61,17 +61,17 @@ def terminal(
 
 
 async def test_the_guide_does_what_it_says(settings: Settings, endpoints: Endpoints, terminal: Terminal) -> None:
-    """Every block of docs/changing-definitions.md runs, and ends as it says."""
+    """Every block of docs/changing-definitions.md runs, ends as it says and prints what it shows."""
+    said: list[str] = []
     async with running(settings, endpoints):
         for language, note, text in BLOCK.findall(GUIDE.read_text("utf-8")):
             if note.startswith(" file="):
                 (terminal.folder / note.removeprefix(" file=")).write_text(text, "utf-8")
-                continue
-            assert "sh" == language
-            for line in text.splitlines():
-                said = await terminal(*(word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)[1:]))
-                expected = int(note.removeprefix(" exits=")) if note else Exit.DONE
-                assert expected == said.code, f"{line}\n{said.out}\n{said.err}"
+            elif language == "text":
+                assert text.splitlines() == [line.rstrip() for line in said]
+            else:
+                code = int(note.removeprefix(" exits=")) if note else Exit.DONE
+                said = [line for words in text.splitlines() for line in await _typed(terminal, words, code)]
     states = await rows(endpoints, "select workflow_id, state, definition_version from workflow order by 1")
     assert [
         ("order-1", "packing", 2),
@@ -80,6 +80,13 @@ async def test_the_guide_does_what_it_says(settings: Settings, endpoints: Endpoi
         ("order-4", "shipped", 1),
     ] == [tuple(row) for row in states]
     assert (await terminal("verify", "--json")).json[0]["sound"]
+
+
+async def _typed(terminal: Terminal, words: str, code: int) -> list[str]:
+    """Type a line of the guide, which ends as it says; returns what it prints."""
+    found = await terminal(*(word.strip('"') for word in re.findall(r'"[^"]*"|\S+', words)[1:]))
+    assert code == found.code, f"{words}\n{found.out}\n{found.err}"
+    return found.out.splitlines()
 
 
 async def _fill(settings: Settings, endpoints: Endpoints, number: int) -> None:
@@ -219,7 +226,10 @@ async def _open(endpoints: Endpoints) -> list[str]:
 
 
 async def test_closed_by_a_mapping_and_open_again(settings: Settings, endpoints: Endpoints, terminal: Terminal) -> None:
-    """What a mapping ends frees its place; while others have the places, its undo is refused, and the dry run knew."""
+    """What a mapping ends frees its place; while others have it, its undo is refused, and the dry run knew.
+
+    A migration that is forged afterwards is found.
+    """
     limited = SECOND.replace("max_open: 1000", "max_open: 4")
     await define(endpoints, limited)
     words = (*WORDS[:-1], "PAUSED=CANCELLED")
@@ -237,6 +247,13 @@ async def test_closed_by_a_mapping_and_open_again(settings: Settings, endpoints:
         undone = (await terminal(*words, "--undo", *REASON, "--json")).json[0]
         assert (4, 1, {"LIMIT_REACHED": 3}) == _counts(foreseen) == _counts(undone)
         assert (4, 4) == (await value(endpoints, counter), len(await _open(endpoints)))
+        forged = """
+            update journal set event = convert_to(replace(convert_from(event, 'UTF8'), '"from_version":1',
+                                                          '"from_version":3'), 'UTF8')
+             where type like '%.MIGRATED' and workflow_id = (select workflow_id from workflow where not is_open limit 1)
+        """
+        await rows(endpoints, forged)
+        assert {"migration": 1} == (await terminal("verify", "--json")).json[0]["problems"]
 
 
 async def test_what_cannot_be_asked_for(terminal: Terminal) -> None:
