@@ -87,7 +87,55 @@ class UpdateMetadata(CommandFields):
     metadata: JsonObject
 
 
-Command = CreateWorkflow | RequestTransition | RecoverWorkflow | UpdateMetadata
+class MigrateWorkflow(CommandFields):
+    """Move a workflow to another version of its definition, or undo the migration that was its last change.
+
+    Exactly one of `to_version` and `undo: true`. `states` maps the states of the workflow's version to those of the
+    other one; a state it does not name keeps its name.
+    """
+
+    # The validator below, as a reader of the JSON Schema sees it.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["to_version"],
+                    "properties": {"to_version": {"type": "integer"}, "undo": {"const": False}},
+                },
+                {
+                    "required": ["undo"],
+                    "properties": {
+                        "to_version": {"type": "null"},
+                        "states": {"maxProperties": 0},
+                        "undo": {"const": True},
+                    },
+                },
+            ]
+        }
+    )
+
+    command_type: Literal["migrate_workflow"]
+    reason: Annotated[Text, Field(min_length=1)]
+    to_version: int | None = Field(default=None, ge=1, lt=2**31)
+    states: dict[Name, Name] = Field(default_factory=dict)
+    undo: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.to_version is None) != self.undo:
+            raise ValueError("give exactly one of to_version and undo: true")
+        if self.undo and self.states:
+            raise ValueError("an undo goes back to the state before: it takes no states")
+        return self
+
+
+Command = CreateWorkflow | RequestTransition | RecoverWorkflow | UpdateMetadata | MigrateWorkflow
 AnyCommand = Annotated[Command, Field(discriminator="command_type")]
-COMMAND_MODELS: tuple[type[Command], ...] = (CreateWorkflow, RequestTransition, RecoverWorkflow, UpdateMetadata)
+COMMAND_MODELS: tuple[type[Command], ...] = (
+    CreateWorkflow,
+    RequestTransition,
+    RecoverWorkflow,
+    UpdateMetadata,
+    MigrateWorkflow,
+)
 COMMANDS: TypeAdapter[Command] = TypeAdapter(AnyCommand)

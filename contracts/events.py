@@ -6,7 +6,7 @@ from uuid import UUID
 from contracts.envelope import Contract, Id, Instant, JsonObject, Name, Text
 
 Severity = Literal["info", "warning", "error", "critical"]
-Category = Literal["state", "metadata", "task", "sla", "audit"]
+Category = Literal["state", "metadata", "task", "sla", "audit", "definition"]
 
 
 class Event(Contract):
@@ -15,7 +15,8 @@ class Event(Contract):
     `sequence` is gapless per workflow and rises with every event; `version` rises once per accepted
     change. `event_id` is uuid5(incarnation, workflow_id + sequence): a repeat carries the same id.
     `timestamp` is the decision's time, `occurred_at` what the producer said; order is by `sequence`.
-    `metadata` is the whole of the workflow's at creation, the merge patch afterwards.
+    `metadata` is the whole of the workflow's at creation, the merge patch afterwards. `definition_version` is the one
+    the workflow is on after the event; where `category` is "definition", `details` has `from_version` and `to_version`.
     """
 
     event_id: UUID

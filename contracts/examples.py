@@ -43,6 +43,16 @@ PAYLOADS: MappingProxyType[str, JsonObject] = MappingProxyType(
             "workflow_id": "order-1042",
             "metadata": {"amount": 110, "coupon": None},
         },
+        "migrate_workflow": {
+            "command_type": "migrate_workflow",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a06",
+            "workflow_id": "order-1044",
+            "to_version": 2,
+            "states": {"draft": "open"},
+            "expected_version": 1,
+            "requested_by": "mara",
+            "reason": "drafts are open orders from now on",
+        },
         "event": {
             "event_id": _EVENT,
             "sequence": 2,

@@ -8,14 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from contracts.commands import Command, CreateWorkflow, RecoverWorkflow, RequestTransition, UpdateMetadata
+from contracts.commands import (
+    Command,
+    CreateWorkflow,
+    MigrateWorkflow,
+    RecoverWorkflow,
+    RequestTransition,
+    UpdateMetadata,
+)
 from contracts.predicates import Verdict
 from contracts.rejections import Code
 from domain.definition import RECOVER, Definition, Transition
-from domain.evolve import CREATED_DETAILS, evolve
+from domain.evolve import CREATED_DETAILS, MIGRATION, evolve
 from domain.guards import Question
 from domain.ids import event_id
 from domain.instants import written
+from domain.migration import EVENT_TYPE, Target, resolve
 from domain.rejections import Refusal, allowed_now, refusal
 from domain.workflow import Workflow
 
@@ -49,6 +57,7 @@ class Accepted(NamedTuple):
 
 
 Decision = Accepted | Refusal
+NOWHERE = Target()
 
 
 def decide(
@@ -59,10 +68,12 @@ def decide(
     facts: Facts,
     circumstances: Circumstances,
     verdict: Verdict | None = None,
+    target: Target = NOWHERE,
 ) -> Decision | Question:
     """Decide one command against a workflow as it stands; a `Question` where its guard has yet to be asked.
 
-    `definition` is the workflow's own version, or for a creation the one it names; None if unknown.
+    `definition` is the workflow's own version, or for a creation the one it names; None if unknown. `target` is where
+    a migration leads.
     """
     if command.command_type == "create_workflow":
         return _create(command, workflow, definition, facts=facts, circumstances=circumstances)
@@ -73,8 +84,8 @@ def decide(
             Code.UNKNOWN_DEFINITION,
             f"{workflow.definition} version {workflow.definition_version} is not in the store; apply it first",
         )
-    if command.command_type == "update_metadata":
-        return _stale(command, workflow, definition) or _updated(command, workflow, definition, circumstances)
+    if isinstance(command, UpdateMetadata | MigrateWorkflow):
+        return _unguarded(command, workflow, definition, target, facts=facts, circumstances=circumstances)
     transition = _resolve(command, workflow, definition)
     if isinstance(transition, Refusal):
         return transition
@@ -122,12 +133,7 @@ def _create(
             values={"expected_version": command.expected_version},
         )
     if facts.room.get(definition.name, 1) <= 0:
-        return refusal(
-            Code.LIMIT_REACHED,
-            f"{definition.name} may have no more than {definition.max_open} workflows open",
-            clause="open < max_open",
-            values={"max_open": definition.max_open},
-        )
+        return _full(definition)
     terminal = definition.initial in definition.terminal
     details = _creation_details(command)
     if terminal:
@@ -318,6 +324,65 @@ def _updated(
         metadata=command.metadata,
     )
     return Accepted((event,), evolve(workflow, event), 0)
+
+
+def _unguarded(
+    command: UpdateMetadata | MigrateWorkflow,
+    workflow: Workflow,
+    definition: Definition,
+    target: Target,
+    *,
+    facts: Facts,
+    circumstances: Circumstances,
+) -> Decision:
+    """Decide what takes no transition."""
+    if isinstance(command, UpdateMetadata):
+        return _stale(command, workflow, definition) or _updated(command, workflow, definition, circumstances)
+    return _migrated(command, workflow, definition, target, facts=facts, circumstances=circumstances)
+
+
+def _migrated(
+    command: MigrateWorkflow,
+    workflow: Workflow,
+    definition: Definition,
+    target: Target,
+    *,
+    facts: Facts,
+    circumstances: Circumstances,
+) -> Decision:
+    found = resolve(command, workflow, definition, target, _stale(command, workflow, definition))
+    if isinstance(found, Refusal):
+        return found
+    delta = (workflow.state in definition.terminal) - (found.state in found.definition.terminal)
+    if delta > 0 and facts.room.get(definition.name, 1) <= 0:
+        return _full(found.definition)
+    event = _event(
+        command,
+        circumstances,
+        workflow_id=workflow.workflow_id,
+        root_id=workflow.root_id,
+        sequence=workflow.sequence + 1,
+        version=workflow.version + 1,
+        event_type=EVENT_TYPE,
+        category=MIGRATION,
+        message=f"{'back from' if command.undo else 'from'} version {definition.version} to "
+        f"{found.definition.version}: {workflow.state} to {found.state}",
+        definition=workflow.definition,
+        definition_version=found.definition.version,
+        from_state=workflow.state,
+        to_state=found.state,
+        details=found.details,
+    )
+    return Accepted((event,), evolve(workflow, event), delta)
+
+
+def _full(definition: Definition) -> Refusal:
+    return refusal(
+        Code.LIMIT_REACHED,
+        f"{definition.name} may have no more than {definition.max_open} workflows open",
+        clause="open < max_open",
+        values={"max_open": definition.max_open},
+    )
 
 
 def _event(command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401

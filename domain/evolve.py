@@ -7,19 +7,23 @@ from domain.workflow import Workflow
 
 Json = Mapping[str, Any]
 
+MIGRATION = "definition"
+"""The category of an event that takes a workflow to another version of its definition."""
 CREATED_DETAILS = ("name", "type", "service_area", "owner", "priority", "due_at", "estimated_seconds", "input")
 
 
 def evolve(workflow: Workflow | None, event: Json) -> Workflow:
     """Return the workflow after `event`; None before its first.
 
-    An event without a workflow is a creation, one with `to_state` a transition, any other with
-    `metadata` a merge patch. Raises ValueError where the event does not follow the workflow.
+    An event without a workflow is a creation, one of the category `MIGRATION` a migration, any other with `to_state` a
+    transition, with `metadata` a merge patch. Raises ValueError where the event does not follow the workflow.
     """
     if workflow is None:
         return _created(event)
     if event["sequence"] != workflow.sequence + 1:
         raise ValueError(f"event {event['sequence']} does not follow {workflow.sequence} of {workflow.workflow_id}")
+    if event.get("category") == MIGRATION:
+        return _migrated(workflow, event)
     if "to_state" in event:
         return _moved(workflow, event)
     return workflow._replace(
@@ -88,4 +92,17 @@ def _moved(workflow: Workflow, event: Json) -> Workflow:
         retry_count=event.get("retry_count", 0),
         last_error=details.get("error", workflow.last_error),
         output=details.get("output", workflow.output),
+    )
+
+
+def _migrated(workflow: Workflow, event: Json) -> Workflow:
+    """Leave what the last transition left, so that an undo gives back what was there before."""
+    at = event["timestamp"]
+    return workflow._replace(
+        definition_version=event["definition_version"],
+        state=event["to_state"],
+        version=event["version"],
+        sequence=event["sequence"],
+        updated_at=at,
+        completed_at=at if event.get("details", {}).get("terminal") else None,
     )

@@ -214,6 +214,7 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
     workflows: dict[str, None] = {}
     commands: dict[str, None] = {}
     definitions: dict[str, None] = {}
+    undone: dict[str, None] = {}
     for received in batch:
         if isinstance(received, Readable):
             command = received.command
@@ -223,7 +224,9 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
             commands[received.command_id] = None
             if command.command_type == "create_workflow":
                 definitions[command.definition] = None
-    return Wanted(list(workflows), list(commands), list(definitions))
+            elif command.command_type == "migrate_workflow" and command.undo:
+                undone[command.workflow_id] = None
+    return Wanted(list(workflows), list(commands), list(definitions), list(undone))
 
 
 def _awake(owned: Ownership, wakeup: Wakeup, now: datetime) -> tuple[Ownership, list[Unreadable]]:

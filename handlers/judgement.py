@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import NOWHERE, Accepted, Circumstances, Facts, decide
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
 from domain.instants import written
+from domain.migration import Target, target_version
 from domain.rejections import Refusal, refusal
-from domain.workflow import Workflow, dump
+from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
@@ -31,6 +32,7 @@ from handlers.written import (
     repeated_row,
     sizes_exceed,
     storable,
+    too_large,
     without_values,
 )
 
@@ -97,6 +99,7 @@ class Judgement:
         self._now_written = written(self._now)
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
+        self._last_events = dict(loaded.last_events)
         self._turn = Turn(next_offset, self._now)
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
@@ -202,7 +205,10 @@ class Judgement:
         circumstances = Circumstances(
             self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
         )
-        decision = decide(received.command, workflow, definition, facts=facts, circumstances=circumstances)
+        target = await self._target(received, workflow)
+        decision = decide(
+            received.command, workflow, definition, facts=facts, circumstances=circumstances, target=target
+        )
         if isinstance(decision, Question) and workflow is not None and definition is not None:
             verdict = self._parking.ask(
                 self._guards,
@@ -328,6 +334,15 @@ class Judgement:
             return None
         return await self._store.definition(workflow.definition, workflow.definition_version)
 
+    async def _target(self, received: Readable, workflow: Workflow | None) -> Target:
+        """Return where a migration leads, as this turn leaves the workflow."""
+        command = received.command
+        if command.command_type != "migrate_workflow" or workflow is None:
+            return NOWHERE
+        last = self._last_events.get(workflow.workflow_id) if command.undo else None
+        version = target_version(command, last)
+        return Target(None if version is None else await self._store.definition(workflow.definition, version), last)
+
     def _place(self, received: Readable) -> tuple[str, int]:
         """Return the command's root and the partition where it is decided: where the tree is, else by its hash.
 
@@ -358,15 +373,12 @@ class Judgement:
     ) -> Accepted | Refusal:
         """Keep what an accepted command changes; refuse it where its event would be too large for a topic."""
         rows = accepted_rows(received, decision, self._now_written, definition.event_types.prefix)
-        bytes_max = self._limits.message_bytes_max
-        if sizes_exceed(rows, bytes_max):
-            return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
+        refused = too_large(decision, rows, self._limits.message_bytes_max)
+        if refused is not None:
+            return refused
         workflow = decision.workflow
-        if "metadata" in decision.events[-1] and len(dump(workflow)) > bytes_max:
-            return refusal(
-                Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
-            )
         self._workflows[workflow.workflow_id] = workflow
+        self._last_events[workflow.workflow_id] = decision.events[-1]
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from contracts.predicates import Verdict
@@ -118,21 +118,26 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a turn is decided on: the database's clock, rows by workflow id, places of ids stored elsewhere."""
+    """What a turn is decided on: the database's clock, rows by workflow id, places of ids stored elsewhere.
+
+    `last_events` are those of the workflows whose last change may be undone.
+    """
 
     now: datetime
     workflows: Mapping[str, Workflow]
     places: Mapping[str, Place]
     remembered: Mapping[tuple[str, str], Remembered]
     latest: Mapping[str, int]
+    last_events: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Wanted(NamedTuple):
-    """What a turn asks the store for."""
+    """What a turn asks the store for; `undone` are the workflows whose last event is wanted too."""
 
     workflow_ids: Sequence[str]
     command_ids: Sequence[str]
     definitions: Sequence[str]
+    undone: Sequence[str] = ()
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from domain.canonical import canonical
 from domain.decide import Accepted
 from domain.instants import of_broker, written
 from domain.rejections import Refusal, refusal
+from domain.workflow import dump
 from handlers.decode import Invalid, Readable, Unreadable
 from handlers.ports import JournalRow, Record
 
@@ -224,6 +225,18 @@ def kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
 def storable(text: str) -> str:
     """Return a text as neither store nor topic refuses it."""
     return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+
+
+def too_large(decision: Accepted, rows: list[JournalRow], bytes_max: int) -> Refusal | None:
+    """Refuse a change whose event no topic would take, or whose workflow grows too large."""
+    if sizes_exceed(rows, bytes_max):
+        return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
+    workflow = decision.workflow
+    if "metadata" in decision.events[-1] and len(dump(workflow)) > bytes_max:
+        return refusal(
+            Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
+        )
+    return None
 
 
 def sizes_exceed(rows: list[JournalRow], message_bytes_max: int) -> bool:

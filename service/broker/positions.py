@@ -1,10 +1,11 @@
-"""What the broker knows of one partition when log and store have parted: bounds, cursor, what was published, a command.
+"""What the broker knows of one partition: bounds, cursor, what was published, its commands.
 
+It is asked when log and store have parted, and when recorded commands are judged again.
 Each is read without joining any group, and nothing is changed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -58,6 +59,18 @@ class Reader:
                     return _text(record, "command_id")
         return None
 
+    async def commands(self, part: int, offsets: Collection[int]) -> AsyncIterator[ConsumerRecord]:
+        """Yield those records of the commands topic that are at these offsets and still there."""
+        key = TopicPartition(self._topics.commands, part)
+        first = (await self._consumer.beginning_offsets([key]))[key]
+        last = (await self._consumer.end_offsets([key]))[key]
+        async for records in self._read(
+            key, max(min(offsets, default=last), first), min(max(offsets, default=-1) + 1, last)
+        ):
+            for record in records:
+                if record.offset in offsets:
+                    yield record
+
     async def events(self, part: int, since_ms: int | None) -> AsyncIterator[list[tuple[str, int, str]]]:
         """Yield events published since about then, None for all: workflow id, sequence and event id of each."""
         key = TopicPartition(self._topics.events, part)
@@ -85,7 +98,9 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(bootstrap_servers: str, topics: Topics, group_id: str) -> AsyncIterator[Reader]:
+async def reading(
+    bootstrap_servers: str, topics: Topics, group_id: str, *, seconds_max: float | None = SECONDS_MAX
+) -> AsyncIterator[Reader]:
     """Open a reader for the block; raises TopicsError where the broker does not answer."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
@@ -95,7 +110,7 @@ async def reading(bootstrap_servers: str, topics: Topics, group_id: str) -> Asyn
         fetch_max_wait_ms=100,
     )
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(seconds_max):
             await consumer.start()
             yield Reader(bootstrap_servers, topics, group_id, consumer)
     except (KafkaError, OSError) as reason:  # TimeoutError is an OSError

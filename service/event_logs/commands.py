@@ -32,17 +32,27 @@ class Import:
 
 
 class Outgoing(NamedTuple):
-    """A command ready to send under its root's key. `asks` is the target state, None for a creation."""
+    """A command ready to send under its root's key. `asks` is the target state, None for a creation.
+
+    `root_id` is None for the workflow itself.
+    """
 
     command_id: str
     workflow_id: str
     asks: str | None
     value: bytes
+    root_id: str | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def root(self) -> str:
+        """Return the root's id, which decides the partition."""
+        return self.root_id or self.workflow_id
 
     @property
     def key(self) -> bytes:
         """Return the record's key: the root id."""
-        return self.workflow_id.encode()
+        return self.root.encode()
 
 
 def as_commands(events: Iterable[LoggedEvent], target: Import) -> Iterator[Outgoing]:

@@ -72,7 +72,7 @@ class KafkaWire:
         """Write commands, those of one partition in their order; retries until the broker has them all."""
         queues: dict[int, list[Outgoing]] = {}
         for command in commands:
-            queues.setdefault(partition_of(command.workflow_id, self._partitions), []).append(command)
+            queues.setdefault(partition_of(command.root, self._partitions), []).append(command)
         self._sending_since = asyncio.get_running_loop().time()
         while queues:
             try:
@@ -106,7 +106,8 @@ class KafkaWire:
         for part, queue in queues.items():
             batch = producer.create_batch()
             for command in queue:
-                if batch.append(timestamp=None, key=command.key, value=command.value) is None:
+                headers = list(command.headers)
+                if batch.append(timestamp=None, key=command.key, value=command.value, headers=headers) is None:
                     break
             batch.close()
             counts[part] = batch.record_count()

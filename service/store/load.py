@@ -29,6 +29,12 @@ select 4, d.name, null, null, null, max(d.version), null
 union all
 select 5, null, null, null, null, null, clock_timestamp()
 """
+LAST_EVENTS = """
+select wanted.id, last.event from unnest($2::text[]) as wanted (id) cross join lateral (
+    select event from journal j
+     where j.part = $1 and j.workflow_id = wanted.id and j.sequence is not null order by j.sequence desc limit 1
+) as last
+"""
 DEFINITION = "select body from definition where name = $1 and version = $2"
 
 
@@ -38,6 +44,7 @@ async def load(connection: Connection, owned: Ownership, wanted: Wanted) -> Load
         rows = await connection.fetch(
             LOAD, owned.part, list(wanted.workflow_ids), list(wanted.command_ids), list(wanted.definitions)
         )
+        last = await connection.fetch(LAST_EVENTS, owned.part, list(wanted.undone)) if wanted.undone else ()
     workflows: dict[str, Workflow] = {}
     places: dict[str, Place] = {}
     remembered: dict[tuple[str, str], Remembered] = {}
@@ -56,7 +63,8 @@ async def load(connection: Connection, owned: Ownership, wanted: Wanted) -> Load
             now = at
     if now is None:
         raise Fault("the load query gave no clock")
-    return Loaded(now, workflows, places, remembered, latest)
+    last_events = {row["id"]: orjson.loads(row["event"]) for row in last}
+    return Loaded(now, workflows, places, remembered, latest, last_events)
 
 
 async def load_definition(connection: Connection, name: str, version: int) -> Definition | None:

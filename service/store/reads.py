@@ -160,9 +160,9 @@ class ParkedCommand:
 
 
 @asynccontextmanager
-async def reading(database_url: str) -> AsyncIterator[Connection]:
+async def reading(database_url: str, *, seconds_max: int = READ_SECONDS_MAX) -> AsyncIterator[Connection]:
     """Give a connection for reads alone; raises TooSlowError, SchemaError and DatabaseUnreachableError."""
-    pool = await open_pool(database_url, size=1, statement_seconds_max=READ_SECONDS_MAX)
+    pool = await open_pool(database_url, size=1, statement_seconds_max=seconds_max)
     try:
         async with pool.acquire() as connection:
             with faults_of():
@@ -170,9 +170,7 @@ async def reading(database_url: str) -> AsyncIterator[Connection]:
             yield connection
     except Fault as fault:
         if isinstance(fault.__cause__, asyncpg.QueryCanceledError):
-            problem = (
-                f"the database did not answer within {READ_SECONDS_MAX} s; narrow the question, e.g. by definition"
-            )
+            problem = f"the database did not answer within {seconds_max} s; narrow the question, e.g. by definition"
             raise TooSlowError(problem) from fault
         if isinstance(fault.__cause__, asyncpg.UndefinedTableError):
             raise SchemaError("the database has no schema yet: run `turnstile db migrate`") from fault

@@ -13,9 +13,10 @@ import asyncpg
 import orjson
 
 from domain.definition import Definition
-from domain.evolve import evolve
+from domain.evolve import MIGRATION, evolve
 from domain.ids import event_id
 from domain.instants import read
+from domain.migration import fault_of
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fault
 from service.store.adoption import Incarnations, incarnations
@@ -176,7 +177,7 @@ class History:
         self._lives = lives
         self._note = note
         self._workflow: Workflow | None = None
-        self._command_id: str | None = None
+        self._last: dict[str, Any] | None = None
         self._broken = False
 
     def take(self, row: asyncpg.Record) -> None:
@@ -201,7 +202,7 @@ class History:
             self._broken = True
             return
         self._workflow = after
-        self._command_id = event.get("command_id")
+        self._last = event
 
     def compare(self, row: asyncpg.Record) -> None:
         """Hold the workflow's row against its history and its columns against its body."""
@@ -234,11 +235,17 @@ class History:
         if event["event_id"] != expected_id:
             self._bad("event_id", f"event {after.sequence} has id {event['event_id']}, must have {expected_id}")
         # The events of one command are one change.
-        repeats = before is not None and event.get("command_id") is not None and event["command_id"] == self._command_id
+        last = self._last or {}
+        repeats = event.get("command_id") is not None and event["command_id"] == last.get("command_id")
         version = 1 if before is None else before.version + (not repeats)
         if after.version != version:
             self._bad("version", f"event {after.sequence} has version {after.version}, must have {version}")
         definition = self._definitions.get((after.definition, after.definition_version))
+        if before is not None and event.get("category") == MIGRATION:
+            versions = self._definitions.get((before.definition, before.definition_version)), definition
+            if (problem := fault_of(before, event, self._last, versions)) is not None:
+                self._bad("migration", f"event {after.sequence}: {problem}")
+            return
         if definition is None or "to_state" not in event:
             return
         if before is None:

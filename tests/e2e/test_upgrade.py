@@ -8,13 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from service.app import Endpoints
+from service.app import Endpoints, running
 from service.cli.surroundings import prepare
 from service.settings import Settings
 from service.store.pool import fresh_database
 from tests.e2e.audit import differences, look
-from tests.e2e.load import keep_sending
-from tests.e2e.outside import WorkerProcess, all_decided, busy, program, rows, turnstile, worker_process
+from tests.e2e.load import SECOND, keep_sending
+from tests.e2e.outside import (
+    WorkerProcess,
+    all_decided,
+    busy,
+    command,
+    creation,
+    define,
+    move,
+    outcomes,
+    program,
+    put,
+    rows,
+    send,
+    turnstile,
+    worker_process,
+)
 from tests.eventually import assert_eventually
 
 pytestmark = pytest.mark.stack
@@ -92,6 +107,35 @@ async def test_the_release_before_starts_on_todays_schema(settings: Settings, ol
     assert 0 == (await turnstile(settings, old, "db", "migrate", source=before))[0]
     assert 0 == (await turnstile(settings, old, "db", "check", source=before))[0]
     assert version == await rows(old, "select version_num from schema_version")
+
+
+async def test_the_release_before_goes_on_with_a_migrated_workflow(
+    settings: Settings, old: Endpoints, before: Path, tmp_path: Path
+) -> None:
+    """On its new version, by its new names; only the command itself it does not know, and binds no id for it."""
+    await prepare(settings, old)
+    await define(old, SECOND)
+    migration = command("w", "migrate_workflow", to_version=2, reason="new names")
+    again = command("w", "migrate_workflow", undo=True, reason="too early")
+    async with running(settings, old):
+        await send(old, settings.topics.commands, [put(creation("w", definition_version=1)), put(migration)])
+        await all_decided(settings, old)
+    async with worker_process(settings, old, tmp_path / "old.log", [*program(before), "serve"], before) as worker:
+        places = await send(
+            old, settings.topics.commands, [put(again), put(move("w", "ACTIVE")), put(move("w", "ON_HOLD"))]
+        )
+        await all_decided(settings, old, deadline_seconds=90)
+        assert "" == worker.faults()
+        assert 0 == await worker.stop()
+    became = await outcomes(settings, old)
+    assert ["INVALID_COMMAND", "accepted", "accepted"] == [became[place] for place in places]
+    assert [("ON_HOLD", 2, 4)] == [
+        tuple(row) for row in await rows(old, "select state, definition_version, version from workflow")
+    ]
+    async with running(settings, old):
+        (place,) = await send(old, settings.topics.commands, [put(again)])
+        await all_decided(settings, old)
+    assert "INVALID_TRANSITION" == (await outcomes(settings, old))[place]
 
 
 async def _owns(worker: WorkerProcess) -> str:

@@ -108,6 +108,11 @@ class MemoryStore:
                 if part == owned.part and command_id in set(wanted.command_ids)
             },
             latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
+            last_events={
+                row.workflow_id: orjson.loads(row.event)
+                for row in self.journal[owned.part]
+                if row.sequence is not None and row.event is not None and row.workflow_id in set(wanted.undone)
+            },
         )
 
     async def parked(self, owned: Ownership) -> list[Parked]:

@@ -89,8 +89,11 @@ async def judge(
 ) -> Findings:
     """Check a folder, and decide its commands again, by the shipped definitions and CEL unless others are given."""
     findings = check(opened(folder), repeats=repeats)
-    incarnations = {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")}
-    replay = Replay(incarnations, definitions or shipped_definitions(), guards or CelEngine())
+    replay = Replay(
+        {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")},
+        (definitions or shipped_definitions()).values(),
+        guards or CelEngine(),
+    )
     if not findings.kinds & {Kind.GAP, Kind.OUT_OF_TURN, Kind.BROKEN_CHAIN, Kind.LOST_RECORD}:
         findings.violations.extend(await replay.again(_rows(folder, "journal"), _records(folder, "commands")))
         findings.counts.update(replay.counts)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 
+from contracts.commands import Command
 from contracts.predicates import Verdict
 from domain.canonical import canonical
 from domain.decide import Accepted, Circumstances, Decision, Facts, decide
@@ -21,6 +22,7 @@ from domain.evolve import evolve
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
 from domain.instants import read
+from domain.migration import Target, target_version
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
 from handlers.ports import Guards
@@ -43,11 +45,16 @@ class Replay:
     """The workflows and answers as the journal built them up so far."""
 
     incarnations: Mapping[int, UUID]
-    definitions: Mapping[str, Definition]
+    definitions: Iterable[Definition]
     guards: Guards = field(default_factory=CelEngine)
     counts: Counter[str] = field(default_factory=Counter)
+    _versions: dict[tuple[str, int], Definition] = field(init=False)
     _workflows: dict[str, Workflow] = field(default_factory=dict)
+    _last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
     _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._versions = {(definition.name, definition.version): definition for definition in self.definitions}
 
     async def again(self, journal: Iterable[Row], commands: Iterable[Record]) -> list[Violation]:
         """Decide every answered command again; both by partition, then by their order in it."""
@@ -91,17 +98,18 @@ class Replay:
         workflow = self._workflows.get(command.workflow_id)
         if workflow is not None and workflow.root_id != reply["root_id"] and command.command_type != "create_workflow":
             workflow = None
-        name = command.definition if command.command_type == "create_workflow" else workflow and workflow.definition
-        definition = self.definitions.get(name or "")
+        name, version = self._definition_of(command, workflow)
+        definition = self._versions.get((name, version))
         facts = Facts()
         if code in BELIEVED and not (code == "LIMIT_REACHED" and workflow is not None):
             self.counts[BELIEVED[code]] += 1
             taken = {command.workflow_id: ""} if code == "ALREADY_EXISTS" else {}
-            facts = Facts(taken, {name or "": 0} if code == "LIMIT_REACHED" else {})
+            facts = Facts(taken, {name: 0} if code == "LIMIT_REACHED" else {})
         circumstances = Circumstances(
             reply["decided_at"], self.incarnations[part], received.command_id, received.correlation_id
         )
-        decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances)
+        target = self._target(command, workflow)
+        decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances, target=target)
         if isinstance(decision, Question):
             decision = decide(
                 command,
@@ -114,6 +122,21 @@ class Replay:
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
         return decision
+
+    def _definition_of(self, command: Command, workflow: Workflow | None) -> tuple[str, int]:
+        """Return the name and version a command is decided by; all versions were there before the first command."""
+        if command.command_type == "create_workflow":
+            latest = max((version for name, version in self._versions if name == command.definition), default=0)
+            return command.definition, command.definition_version or latest
+        return ("", 0) if workflow is None else (workflow.definition, workflow.definition_version)
+
+    def _target(self, command: Command, workflow: Workflow | None) -> Target:
+        if command.command_type != "migrate_workflow" or workflow is None:
+            return Target()
+        self.counts["migrations decided again"] += 1
+        last = self._last_events[workflow.workflow_id] if command.undo else None
+        version = target_version(command, last)
+        return Target(None if version is None else self._versions.get((workflow.definition, version)), last)
 
     async def _verdict(self, question: Question, reply: dict[str, Any], code: str | None) -> Verdict:
         if code == "PREDICATE_UNAVAILABLE":
@@ -128,6 +151,7 @@ class Replay:
         if row["event"] is not None:
             event = orjson.loads(row["event"])
             self._workflows[event["workflow_id"]] = evolve(self._workflows.get(event["workflow_id"]), event)
+            self._last_events[event["workflow_id"]] = event
         if row["command_id"] is not None:
             self._remembered[reply["root_id"], received.command_id] = Remembered(received.digest, row["reply"])
 

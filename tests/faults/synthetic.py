@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 
 from contracts.topics import Topics
+from domain.definition import Definition
 from domain.workflow import parse
 from service.broker.records import own_records
+from service.definitions.files import read_definition
 from service.predicates.cel import CelEngine
-from tests.e2e.load import commands
+from tests.e2e.load import SECOND, commands
 from tests.fakes.ports import CommandRecord
 from tests.fakes.store import MemoryStore
 from tests.fakes.turns import Turns
@@ -46,13 +48,19 @@ class Told:
         return body
 
 
-async def clean(number: int = 400, *, seed: int = 1) -> Told:
+def definitions() -> list[Definition]:
+    """Return the shipped definitions and a second version of one."""
+    second = read_definition(SECOND).definition
+    return [*shipped_definitions().values(), *([] if second is None else [second])]
+
+
+async def clean(number: int = 400, *, seed: int = 1, migrating: bool = False) -> Told:
     """Take `number` commands, some of them unreadable, in turns of 20; return what came of them."""
     chance = random.Random(seed)
     turns = Turns(store=MemoryStore(), guards=CelEngine())
-    for definition in shipped_definitions().values():
+    for definition in definitions() if migrating else shipped_definitions().values():
         turns.store.add(definition)
-    stream = commands(seed=seed, workflows=10)
+    stream = commands(seed=seed, workflows=10, migrating=migrating)
     told = Told()
     records = []
     for count in range(number):

@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from domain.canonical import canonical
+from domain.evolve import MIGRATION
 from tests.faults.history import Record, check
 from tests.faults.published import Kind
 from tests.faults.replay import Replay, shipped_definitions
-from tests.faults.synthetic import Told, clean
+from tests.faults.synthetic import Told, clean, definitions
 
 Plant = Callable[[Told], object]
 
@@ -273,7 +274,7 @@ async def test_a_repeat_with_other_words_is_a_violation_in_any_mode() -> None:
 async def test_decisions_made_again_come_out_the_same() -> None:
     """The pure decision over the journal gives each reply and event that was committed."""
     told = await clean()
-    replay = Replay({0: UUID(int=1)}, shipped_definitions())
+    replay = Replay({0: UUID(int=1)}, shipped_definitions().values())
     assert [] == await replay.again(told.journal, told.commands)
     assert replay.counts["decided again"] > 300
 
@@ -289,8 +290,35 @@ async def test_another_decision_is_found_by_deciding_again() -> None:
     )
     _reply(told, place, rejection=rejection | {"code": "VERSION_CONFLICT"})
     assert [] == check(told.history()).violations
-    replay = Replay({0: UUID(int=1)}, shipped_definitions())
+    replay = Replay({0: UUID(int=1)}, shipped_definitions().values())
     assert [place] == [each.where for each in await replay.again(told.journal, told.commands)]
+
+
+async def test_migrations_keep_every_promise_and_come_out_the_same() -> None:
+    """A history with migrations and undos is clean, and each is decided again as it was."""
+    told = await clean(1000, migrating=True)
+    assert [] == check(told.history()).violations
+    replay = Replay({0: UUID(int=1)}, definitions())
+    assert [] == await replay.again(told.journal, told.commands)
+    undone = ["undoes" in body["details"] for body in _migrations(told)]
+    assert (True, True) == (sum(undone) > 5, undone.count(False) > 20)
+    assert replay.counts["migrations decided again"] > 50
+
+
+async def test_a_forged_migration_is_found_by_deciding_again() -> None:
+    """A migration to a state that its command did not ask for, though store and topic agree on it."""
+    told = await clean(1000, migrating=True)
+    *_, event = _migrations(told)
+    _both(told, event["event_id"], to_state="NOWHERE")
+    found = await Replay({0: UUID(int=1)}, definitions()).again(told.journal, told.commands)
+    assert Kind.DECIDED_OTHERWISE in {each.kind for each in found}
+
+
+def _migrations(told: Told) -> Iterator[dict[str, Any]]:
+    for record in told.events:
+        body = orjson.loads(record.value or b"")
+        if body["category"] == MIGRATION:
+            yield body
 
 
 def _replies(told: Told) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,7 +22,10 @@ BYTES_MAX = 4096
 BODY = create("w", "c")
 NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 ONE_TARGET = "give exactly one of target_state and transition"
-TYPES_LISTED = "command_type must be one of create_workflow, recover_workflow, request_transition, update_metadata"
+TYPES_LISTED = (
+    "command_type must be one of create_workflow, migrate_workflow, recover_workflow, request_transition, "
+    "update_metadata"
+)
 NOW = "2026-11-21T09:30:00.000000Z"
 
 

@@ -1,6 +1,7 @@
 """One file per group of verbs; importing them registers them."""
 
 from service.cli.verbs import (
+    backtest,
     bench,
     calendars,
     db,
@@ -12,6 +13,7 @@ from service.cli.verbs import (
     doctor,
     imports,
     look,
+    migrate,
     partitions,
     reckon,
     send,
@@ -23,6 +25,7 @@ from service.cli.verbs import (
 )
 
 __all__ = [
+    "backtest",
     "bench",
     "calendars",
     "db",
@@ -34,6 +37,7 @@ __all__ = [
     "doctor",
     "imports",
     "look",
+    "migrate",
     "partitions",
     "reckon",
     "send",

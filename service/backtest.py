@@ -1,0 +1,44 @@
+"""Recorded commands judged again: the journal says what was decided, the topic what was asked; nothing is changed."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from domain.backtest import Comparison
+from handlers.backtest import Candidate, Recorded, judge_again
+from handlers.ports import Record
+from service.broker.positions import Reader
+from service.store.pool import Connection
+from service.store.recorded import Answered, answered, chosen
+
+Report = Callable[[int, int], None]
+
+
+async def backtest(
+    connection: Connection,
+    reader: Reader,
+    candidate: Candidate,
+    definition: str,
+    *,
+    since: datetime | None,
+    limit: int,
+    report: Report = lambda _done, _total: None,
+) -> Comparison:
+    """Judge the commands of a definition's newest workflows again; `report` hears how many are done, of how many.
+
+    One partition at a time, so that no more than the records of its chosen workflows are in memory.
+    """
+    comparison = Comparison()
+    workflows = await chosen(connection, definition, since=since, limit=limit)
+    total = sum(map(len, workflows.values()))
+    report(0, total)
+    for part, ids in sorted(workflows.items()):
+        decided: dict[str, list[Answered]] = {}
+        async for some in answered(connection, part, ids):
+            decided |= some
+        offsets = {each.record_offset for rows in decided.values() for each in rows}
+        records: dict[int, Record] = {record.offset: record async for record in reader.commands(part, offsets)}
+        for workflow_id, rows in decided.items():
+            recorded = [Recorded(records.get(row.record_offset), row.reply, row.event, row.digest) for row in rows]
+            await judge_again(workflow_id, recorded, candidate, comparison)
+            report(comparison.workflows, total)
+    return comparison

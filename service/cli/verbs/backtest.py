@@ -1,0 +1,143 @@
+"""`definitions backtest`: what a candidate definition would have said to commands that were decided already."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from domain.backtest import Comparison, in_order
+from domain.definition import Definition
+from handlers.backtest import Candidate
+from service.backtest import Report
+from service.backtest import backtest as judge_recorded
+from service.broker.positions import reading as reading_topics
+from service.cli.exits import Exit, RefusedError
+from service.cli.main import run
+from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.surroundings import bootstrap_servers, database_url, settings
+from service.cli.verbs.definitions import FileArgument, definitions, usable
+from service.cli.verbs.options import AsJson, read_text
+from service.predicates.cel import CelEngine
+from service.settings import Settings
+from service.store.definitions import list_definitions
+from service.store.migrating import STATEMENT_SECONDS_MAX
+from service.store.reads import reading
+
+WORKFLOWS = 1_000
+WORKFLOWS_MAX = 100_000
+SHOWN_MAX = 20
+
+
+@definitions.command()
+def backtest(
+    file: FileArgument,
+    *,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose workflows.", show_default="the definition's own name"),
+    ] = None,
+    workflows: Annotated[
+        int, typer.Option(min=1, max=WORKFLOWS_MAX, help="At most so many workflows, the newest.")
+    ] = WORKFLOWS,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only workflows created since then, UTC.", show_default="any time")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge recorded commands again under a candidate definition, changing nothing; exits 1 if outcomes differ.
+
+    Each workflow's commands are decided from its creation on, at their recorded times, as the candidate and its guards
+    say; a command's expected version is held against the workflow as the candidate would have it.
+    """
+    parsed = usable(read_text(file), file)
+    if parsed.definition is None:
+        raise typer.Exit(Exit.REFUSED)
+    comparison = run(_compare(settings(), parsed.definition, of or parsed.definition.name, workflows, since))
+    if as_json:
+        say_json(_document(parsed.definition, of or parsed.definition.name, comparison))
+    else:
+        _say(comparison)
+    if comparison.differences or comparison.ends:
+        raise typer.Exit(Exit.REFUSED)
+
+
+async def _compare(
+    chosen: Settings, definition: Definition, name: str, workflows: int, since: datetime | None
+) -> Comparison:
+    candidate = Candidate(definition, CelEngine(), chosen.limits)
+    address = bootstrap_servers(chosen)
+    async with (
+        reading(database_url(chosen), seconds_max=STATEMENT_SECONDS_MAX) as connection,
+        reading_topics(address, chosen.topics, chosen.group_id, seconds_max=None) as reader,
+    ):
+        if not await list_definitions(connection, name):
+            raise RefusedError(f"no definition {name} is in the store, so no commands were decided by it")
+        with _progress(name) as report:
+            return await judge_recorded(
+                connection,
+                reader,
+                candidate,
+                name,
+                since=None if since is None else since.replace(tzinfo=since.tzinfo or UTC),
+                limit=workflows,
+                report=report,
+            )
+
+
+def _document(definition: Definition, name: str, found: Comparison) -> dict[str, Any]:
+    return {
+        "definition": name,
+        "candidate": {"name": definition.name, "version": definition.version},
+        "workflows": found.workflows,
+        "commands": found.commands,
+        "judged": found.judged,
+        "same": found.same,
+        "repeats": found.repeats,
+        "believed": dict(sorted(found.believed.items())),
+        "not_judged": dict(sorted(found.not_judged.items())),
+        "differences": [
+            {**difference._asdict(), "count": counted.count, "workflows": counted.workflows}
+            for difference, counted in in_order(found.differences)
+        ],
+        "same_ends": found.same_ends,
+        "ends_not_judged": found.ends_not_judged,
+        "ends": [
+            {**ends._asdict(), "count": counted.count, "workflows": counted.workflows}
+            for ends, counted in sorted(found.ends.items(), key=lambda pair: -pair[1].count)
+        ],
+    }
+
+
+def _say(found: Comparison) -> None:
+    OUT.print(
+        f"{found.workflows} workflows, {found.commands} commands: {found.judged} judged again, "
+        f"{found.differing} come out otherwise",
+        markup=False,
+    )
+    if found.repeats:
+        OUT.print(f"{found.repeats} are repeats of others", markup=False)
+    for reason, count in sorted(found.not_judged.items()):
+        OUT.print(f"{count} not judged: {reason}", markup=False)
+    for code, count in sorted(found.believed.items()):
+        OUT.print(f"{count} refused with {code}, believed as recorded", markup=False)
+    if found.differences:
+        rows = [(c.count, *d, ", ".join(c.workflows)) for d, c in in_order(found.differences)]
+        say_table(("commands", "asked for", "recorded", "candidate", "e.g."), rows[:SHOWN_MAX])
+    if found.ends:
+        ends = [(c.count, *e, ", ".join(c.workflows)) for e, c in found.ends.items()]
+        say_table(("workflows", "ended in", "would end in", "e.g."), sorted(ends, key=lambda row: -row[0])[:SHOWN_MAX])
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Report]:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report

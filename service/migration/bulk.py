@@ -1,0 +1,143 @@
+"""A run over a store: foreseen workflow by workflow, or carried out in batches through the topics, each totalled."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from contracts.rejections import Code
+from domain.rejections import Refusal
+from service.event_logs.drive import DriveResult, Pace, Refused, Wire, drive_over
+from service.event_logs.drive import Progress as Driven
+from service.migration.run import Run
+from service.store.migrating import Standing
+
+BATCH_MAX = 1_000
+TRIES_MAX = 10
+SHOWN_MAX = 20
+
+
+class Progress(NamedTuple):
+    """How many workflows have their outcome; `waiting` is a line for people while nobody replies."""
+
+    settled: int
+    waiting: str | None = None
+
+
+class Source(Protocol):
+    """The workflows that a run is about."""
+
+    def pages(self, limit: int) -> AsyncIterator[list[Standing]]:
+        """Yield them, up to `limit` at a time."""
+
+    async def these(self, workflow_ids: Sequence[str]) -> list[Standing]:
+        """Return some of them as they stand now."""
+
+    async def room(self) -> int | None:
+        """Return how many more may be open, None without a limit."""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Foreseen:
+    """What a run would do: workflows by their state and where they would go, and refusals by state and code."""
+
+    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refused: Counter[tuple[str, Code]] = field(default_factory=Counter)
+    examples: list[tuple[str, Refusal]] = field(default_factory=list)
+
+    @property
+    def workflows(self) -> int:
+        """Count them all."""
+        return self.moves.total() + self.refused.total()
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run did: workflows = accepted + the sum of `refused` + unanswered.
+
+    `conflicts` counts the commands that met a change since their workflow was read, and were sent anew;
+    `duplicates` those whose outcome an earlier run had brought about.
+    """
+
+    workflows: int = 0
+    accepted: int = 0
+    refused: Counter[Code] = field(default_factory=Counter)
+    conflicts: int = 0
+    duplicates: int = 0
+    unanswered: int = 0
+    examples: list[Refused] = field(default_factory=list)
+
+    @property
+    def settled(self) -> int:
+        """Count those that have their outcome."""
+        return self.accepted + self.refused.total()
+
+    def add(self, result: DriveResult, *, again: bool) -> list[str]:
+        """Take a batch's replies; returns the workflows that changed meanwhile, if these are to be sent `again`."""
+        self.accepted += result.accepted
+        self.duplicates += result.duplicates
+        self.unanswered += result.unanswered
+        self.refused.update(result.rejected)
+        refused = list(result.rejections)
+        changed = [each.workflow_id for each in refused if again and each.code is Code.VERSION_CONFLICT]
+        self.conflicts += len(changed)
+        self.refused[Code.VERSION_CONFLICT] -= len(changed)
+        shown = [each for each in refused if each.workflow_id not in changed]
+        self.examples.extend(shown[: SHOWN_MAX - len(self.examples)])
+        self.refused = +self.refused
+        return changed
+
+
+async def foresee(run: Run, source: Source, *, report: Report = lambda _: None) -> Foreseen:
+    """Decide for every workflow of a run what the service would say now; nothing is sent."""
+    found = Foreseen()
+    left = await source.room()
+    async for page in source.pages(BATCH_MAX):
+        for standing in page:
+            decision = run.foreseen(standing, room=left)
+            state = standing.workflow.state
+            if isinstance(decision, Refusal):
+                found.refused[state, decision.code] += 1
+                if len(found.examples) < SHOWN_MAX:
+                    found.examples.append((standing.workflow.workflow_id, decision))
+                continue
+            found.moves[state, decision.workflow.state] += 1
+            left = None if left is None else left - decision.open_delta
+        report(Progress(found.workflows))
+    return found
+
+
+async def carry_out(
+    run: Run,
+    source: Source,
+    wire: Wire,
+    *,
+    batch: int,
+    pace: Pace,
+    report: Report = lambda _: None,
+) -> Totals:
+    """Send a run's commands, batch by batch, each after the replies to the one before; a silence ends it.
+
+    What was changed between reading and deciding is read and sent again. An undo is not: what was changed since the
+    migration stays as it is.
+    """
+    totals = Totals()
+
+    def settled(driven: Driven) -> None:
+        report(Progress(totals.settled + driven.replied, driven.waiting))
+
+    async for page in source.pages(batch):
+        totals.workflows += len(page)
+        waiting, tries_left = page, 1 if run.undo else TRIES_MAX
+        while waiting:
+            tries_left -= 1
+            commands = [run.command(each) for each in waiting]
+            result = await drive_over(wire, commands, report=settled, total=len(commands), pace=pace)
+            changed = totals.add(result, again=tries_left > 0 and not result.unanswered)
+            if result.unanswered:
+                return totals
+            waiting = await source.these(changed) if changed else []
+    return totals

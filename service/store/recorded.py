@@ -1,0 +1,65 @@
+"""What the journal keeps of decided commands: whose they are, where their records are, what was said to them."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from service.store.pool import Connection, faults_of
+
+WORKFLOWS_AT_ONCE = 200
+
+_CHOSEN = """
+select part, workflow_id from workflow
+ where definition = $1 and ($2::timestamptz is null or created_at >= $2) order by created_at desc limit $3
+"""
+_COLUMNS = "select seq, workflow_id, record_offset, digest, event, reply from journal"
+# A refusal whose command named another root may be on another partition: it was not about this workflow.
+_ANSWERED = f"""
+{_COLUMNS} where part = $1 and workflow_id = any ($2) and sequence is not null and reply is not null
+union all
+{_COLUMNS} where part = $1 and workflow_id = any ($2) and kind = 'reply'
+order by seq
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answered command: the offset of its record, its reply and, where it was accepted, its last event."""
+
+    workflow_id: str
+    record_offset: int
+    digest: bytes | None
+    event: dict[str, Any] | None
+    reply: dict[str, Any]
+
+
+async def chosen(
+    connection: Connection, definition: str, *, since: datetime | None, limit: int
+) -> dict[int, list[str]]:
+    """Return the newest workflows of a definition by partition, those created at or after `since` if it is given."""
+    with faults_of():
+        rows = await connection.fetch(_CHOSEN, definition, since, limit)
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["part"], []).append(row["workflow_id"])
+    return found
+
+
+async def answered(
+    connection: Connection, part: int, workflow_ids: Sequence[str]
+) -> AsyncIterator[dict[str, list[Answered]]]:
+    """Yield some workflows' answered commands at a time, each workflow's in the order in which they were decided."""
+    for start in range(0, len(workflow_ids), WORKFLOWS_AT_ONCE):
+        some = workflow_ids[start : start + WORKFLOWS_AT_ONCE]
+        with faults_of():
+            rows = await connection.fetch(_ANSWERED, part, some)
+        found: dict[str, list[Answered]] = {workflow_id: [] for workflow_id in some}
+        for row in rows:
+            event = None if row["event"] is None else orjson.loads(row["event"])
+            found[row["workflow_id"]].append(
+                Answered(row["workflow_id"], row["record_offset"], row["digest"], event, orjson.loads(row["reply"]))
+            )
+        yield found
