@@ -7,6 +7,7 @@ the two languages see differently: see docs/definitions.md. Where a part's error
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 
 from domain.cel_pieces import (
     MEMBER,
@@ -60,6 +61,7 @@ _CALLED: dict[Kind, str] = {"text": "a text", "null": "None", "list": "a list", 
 _MAPPINGS = frozenset({"workflow", "command", "actor", _CONTEXT, "workflow.metadata", "workflow.input"})
 
 
+@lru_cache(1024)
 def translate(source: str) -> str | Problem:
     """Translate a Python condition to CEL, or say why it cannot be and what to write instead.
 
