@@ -45,7 +45,7 @@ class ScriptedEngine:
         self.at_once = self.at_once_most = 0
         self.port = choose_port(PORTS, None)
         self._server: asyncio.Server | None = None
-        self._talks: set[asyncio.StreamWriter] = set()
+        self._talks: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -65,18 +65,22 @@ class ScriptedEngine:
         """Refuse connections, and drop those there are."""
         assert self._server is not None
         self._server.close()
-        for writer in list(self._talks):
-            writer.transport.abort()
         self._server = None
+        talks, self._talks = self._talks, {}
+        for task, writer in talks.items():
+            writer.transport.abort()
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in talks if task is not None), return_exceptions=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._talks.add(writer)
+        self._talks[asyncio.current_task()] = writer
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._answer(reader, writer):
                     pass
         finally:
-            self._talks.discard(writer)
+            self._talks.pop(asyncio.current_task(), None)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
