@@ -4,7 +4,7 @@ Its JSON Schema serves editors; what the shape cannot say (names that must exist
 `domain.definition`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,9 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     Tag,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 DefinitionName = Annotated[
     str, StringConstraints(strict=True, max_length=200, pattern=r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$")
@@ -50,9 +52,18 @@ class StateDocument(Clause):
 
 
 class GuardDocument(Clause):
-    """A guard that names its engine."""
+    """A guard that names its engine: exactly one of its keys; `jsonlogic` holds a rule as it is, any JSON."""
 
-    cel: Expression
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["cel"]}, {"required": ["jsonlogic"]}]})
+
+    cel: Expression = ""
+    jsonlogic: JsonValue = None
+
+    @model_validator(mode="after")
+    def _names_one_engine(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise PydanticCustomError("engines", "a guard has exactly one engine: cel or jsonlogic")
+        return self
 
 
 def _kind_of_guard(value: Any) -> str:  # noqa: ANN401 - whatever the document holds

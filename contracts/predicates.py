@@ -9,9 +9,12 @@ from contracts.envelope import Contract
 
 
 class Guard(Contract):
-    """A predicate on a transition: the engine that judges it and the expression in that engine's language."""
+    """A predicate on a transition: the engine that judges it and the expression in that engine's language.
 
-    engine: Literal["cel"]
+    A JSONLogic rule is its canonical JSON text.
+    """
+
+    engine: Literal["cel", "jsonlogic"]
     expression: str
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from contracts.definitions import DefinitionDocument, StateDocument, TransitionDocument
 from contracts.predicates import Guard
+from domain.canonical import canonical
 
 Path = tuple[str | int, ...]
 
@@ -18,7 +19,7 @@ Path = tuple[str | int, ...]
 # fmt: off
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
-    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "max_retries", "migrations",
+    "effects", "encryption", "entry", "escalation", "exit", "forms", "max_retries", "migrations",
     "phase", "priority", "remote", "required", "retention", "retries", "retry", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
@@ -159,8 +160,16 @@ def _sources(declared: TransitionDocument) -> tuple[str, ...]:
 def _guard(declared: TransitionDocument) -> Guard | None:
     if declared.guard is None:
         return None
-    expression = declared.guard if isinstance(declared.guard, str) else declared.guard.cel
-    return Guard(engine="cel", expression=expression.strip())
+    if isinstance(declared.guard, str):
+        return Guard(engine="cel", expression=declared.guard.strip())
+    return guard_of(declared.guard.model_dump(exclude_unset=True))
+
+
+def guard_of(clause: Mapping[str, Any]) -> Guard:
+    """Return the guard of a clause that names its engine."""
+    if "jsonlogic" in clause:
+        return Guard(engine="jsonlogic", expression=canonical(clause["jsonlogic"]).decode())
+    return Guard(engine="cel", expression=clause["cel"].strip())
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""The adapters behind the handlers' ports, chosen in one place: PostgreSQL, the broker's producers, CEL."""
+"""The adapters behind the handlers' ports, chosen in one place: PostgreSQL, the broker's producers, engines."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from typing import Protocol
 from handlers.ports import Claims, Guards, Outbox, Publisher, Store
 from handlers.routes import SESSION_MS
 from service.broker.publishers import Elsewhere, IdempotentPublisher, TransactionalPublisher
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 from service.settings import Settings
 from service.store.adapter import PostgresStore
 from service.store.pool import Pool
@@ -52,7 +52,7 @@ def adapters(settings: Settings, bootstrap_servers: str, pool: Pool) -> Adapters
 
     return Adapters(
         store=PostgresStore(pool, owner=f"{socket.gethostname()}:{os.getpid()}", damper=CLAIM_DAMPER),
-        guards=CelEngine(),
+        guards=Engines.in_process(),
         publisher=exactly_once if settings.delivery == "exactly-once" else at_least_once,
         elsewhere=elsewhere,
     )

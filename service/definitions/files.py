@@ -9,13 +9,15 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from contracts.predicates import Guard
 from domain.canonical import canonical
-from domain.definition import Definition, Finding, Path, check, compile_document
+from domain.definition import Definition, Finding, Path, check, compile_document, guard_of
 from service.definitions.yaml_tree import Place, Tree, read_tree
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 
 _AT_KEY = frozenset({"UNKNOWN_CLAUSE", "NOT_SUPPORTED_YET", "UNKNOWN_TRANSITION"})
 _SUFFIX = ".yaml"
+_ENGINE_WORDS = {"cel": "CEL expression does not compile", "jsonlogic": "JSONLogic rule may not be asked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class Parsed:
     digest: str
 
 
-def read_definition(text: str, engine: CelEngine | None = None) -> Parsed:
+def read_definition(text: str, engines: Engines | None = None) -> Parsed:
     """Read a definition from YAML text; findings are ordered by their place."""
     tree = read_tree(text)
     if tree.findings:
         return Parsed(None, None, _ordered(tree.findings), b"", "")
     compiled = compile_document(tree.document)
-    found = [*check(tree.document), *_guards(tree.document, engine or CelEngine())]
+    found = [*check(tree.document), *_guards(tree.document, engines or Engines.in_process())]
     findings = _ordered([_placed(finding, tree) for finding in found])
     usable = isinstance(compiled, Definition) and not any(finding.severity == "error" for finding in findings)
     body = canonical(tree.document)
@@ -61,22 +63,25 @@ def shipped() -> dict[str, str]:
     }
 
 
-def _guards(document: Any, engine: CelEngine) -> Iterator[Finding]:  # noqa: ANN401 - whatever the text held
-    for path, expression in _expressions(document):
-        problem = engine.compile(expression)
-        if problem is not None:
-            yield Finding("error", "BAD_GUARD", f"this CEL expression does not compile: {problem}", path)
+def _guards(document: Any, engines: Engines) -> Iterator[Finding]:  # noqa: ANN401 - whatever the text held
+    for path, guard in _written_guards(document):
+        flaw = engines.compile(guard)
+        if flaw is not None:
+            what = _ENGINE_WORDS[guard.engine]
+            yield Finding("error", "BAD_GUARD", f"this {what}: {flaw.message}", (*path, *flaw.path))
 
 
-def _expressions(document: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 - whatever the text held
+def _written_guards(document: Any) -> Iterator[tuple[Path, Guard]]:  # noqa: ANN401 - whatever the text held
     transitions = document.get("transitions") if isinstance(document, dict) else None
     for index, transition in enumerate(transitions if isinstance(transitions, list) else ()):
         guard = transition.get("guard") if isinstance(transition, dict) else None
         path: Path = ("transitions", index, "guard")
         if isinstance(guard, dict):
+            if "jsonlogic" in guard:
+                yield (*path, "jsonlogic"), guard_of({"jsonlogic": guard["jsonlogic"]})
             guard, path = guard.get("cel"), (*path, "cel")
         if isinstance(guard, str) and guard:
-            yield path, guard.strip()
+            yield path, guard_of({"cel": guard})
 
 
 def _placed(finding: Finding, tree: Tree) -> Finding:

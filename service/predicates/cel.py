@@ -20,16 +20,14 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stub
 from contracts.predicates import Verdict
 from domain.guards import VARIABLES, Question
 from service.predicates.cel_text import Work, clauses, paths, work
+from service.predicates.seen import ABSENT, held, values_seen
 
 ENGINE = "cel"
 BYTES_MAX = 4096
 WORK_NS_MAX = 500_000_000
-SHOWN_BYTES_MAX = 1024
 
 _PROGRAMS_MAX = 1024
-_PATHS_MAX = 20
 _CAUSE_MAX = 500
-_ABSENT = object()
 _ALLOW = Verdict(outcome="allow", engine=ENGINE)
 _BUDGET = "Iteration budget exceeded"
 # Errors that say the inputs were not what `Question` promises: ours to mend.
@@ -164,8 +162,7 @@ def _widest(inputs: Mapping[str, Any]) -> int:
 
 
 def _denied(clause: str, inputs: Mapping[str, Any], cause: str | None = None) -> Verdict:
-    held = ((path, _held(path, inputs)) for path in paths(clause)[:_PATHS_MAX])
-    values = {".".join(path): _shown(value) for path, value in held if value is not _ABSENT}
+    values = values_seen(paths(clause), inputs)
     return Verdict(outcome="deny", clause=clause, values=values, cause=cause, engine=ENGINE)
 
 
@@ -173,23 +170,11 @@ def _unavailable(expression: str, cause: str) -> Verdict:
     return Verdict(outcome="unavailable", clause=expression, cause=cause, engine=ENGINE)
 
 
-def _held(path: tuple[str, ...], inputs: Mapping[str, Any]) -> object:
-    value: Any = inputs
-    for step in path:
-        value = value.get(step, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-    return value
-
-
-def _shown(value: object) -> object:
-    size = len(orjson.dumps(value))
-    return value if size <= SHOWN_BYTES_MAX else f"({size} bytes, not shown)"
-
-
 def _worded(error: str, clause: str, inputs: Mapping[str, Any]) -> str:
     """Say what an evaluation error means for the one who sent the command."""
     missing = _MISSING.match(error)
     if missing is not None:
-        absent = [".".join(path) for path in paths(clause) if missing[1] in path and _held(path, inputs) is _ABSENT]
+        absent = [".".join(path) for path in paths(clause) if missing[1] in path and held(path, inputs) is ABSENT]
         return f"{absent[0] if absent else missing[1]} is absent"
     if "Applying SELECT" in error:
         return "a field is read of a value that has none"

@@ -103,7 +103,28 @@ def test_the_clauses_of_later_builds_are_told_from_mistakes() -> None:
     ]
 
 
-@pytest.mark.parametrize("guard", [{"jsonlogic": {"==": [1, 1]}, "cel": "true"}, {"remote": "opa", "cel": "true"}])
+def test_a_rule_of_jsonlogic_is_kept_as_its_canonical_text() -> None:
+    """Layout and the order of keys do not matter; any JSON may stand there, null too."""
+    rules: list[Any] = [{"==": [{"var": "workflow.version"}, 1.0]}, True, None]
+    transitions = [
+        {"name": f"open{n}", "from": "NEW", "to": "OPEN", "guard": {"jsonlogic": rule}} for n, rule in enumerate(rules)
+    ]
+    texts = ['{"==":[{"var":"workflow.version"},1]}', "true", "null"]
+    expected = [Guard(engine="jsonlogic", expression=text) for text in texts]
+    assert expected == [transition.guard for transition in compiled(transitions=transitions).transitions]
+
+
+@pytest.mark.parametrize("guard", [{}, {"jsonlogic": {"==": [1, 1]}, "cel": "true"}])
+def test_a_guard_has_one_engine(guard: dict[str, Any]) -> None:
+    """None or two would leave open who decides; the published schema says so too."""
+    transitions = [{"name": "open", "from": "NEW", "to": "OPEN", "guard": guard}]
+    assert [("error", "BAD_VALUE", ("transitions", 0, "guard"))] == found(transitions=transitions)
+    schema = DefinitionDocument.model_json_schema()
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(json.dumps(document(transitions=transitions))), schema)
+
+
+@pytest.mark.parametrize("guard", [{"remote": "opa", "cel": "true"}])
 def test_the_engines_of_later_builds_are_not_supported_yet(guard: dict[str, Any]) -> None:
     """A guard that this build cannot ask is refused when it is written, not when it is met."""
     transitions = [{"name": "open", "from": "NEW", "to": "OPEN", "guard": guard}]
