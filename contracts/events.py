@@ -4,6 +4,7 @@ from typing import Literal
 from uuid import UUID
 
 from contracts.envelope import Contract, Id, Instant, JsonObject, Name, Text
+from contracts.predicates import Provenance
 
 Severity = Literal["info", "warning", "error", "critical"]
 Category = Literal["state", "metadata", "task", "sla", "audit"]
@@ -15,7 +16,8 @@ class Event(Contract):
     `sequence` is gapless per workflow and rises with every event; `version` rises once per accepted
     change. `event_id` is uuid5(incarnation, workflow_id + sequence): a repeat carries the same id.
     `timestamp` is the decision's time, `occurred_at` what the producer said; order is by `sequence`.
-    `metadata` is the whole of the workflow's at creation, the merge patch afterwards.
+    `metadata` is the whole of the workflow's at creation, the merge patch afterwards. `verdict` is there on a guarded
+    transition.
     """
 
     event_id: UUID
@@ -43,3 +45,4 @@ class Event(Contract):
     retry_count: int = 0
     details: JsonObject | None = None
     metadata: JsonObject | None = None
+    verdict: Provenance | None = None

@@ -23,8 +23,9 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import read
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
+from handlers.parking import judged
 from service.definitions.files import read_definition, shipped
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 from tests.faults.history import Record, Row
 from tests.faults.published import Kind, Violation
 
@@ -46,7 +47,7 @@ class Replay:
     counts: Counter[str] = field(default_factory=Counter)
     _workflows: dict[str, Workflow] = field(default_factory=dict)
     _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
-    _engine: CelEngine = field(default_factory=CelEngine)
+    _engines: Engines = field(default_factory=Engines.in_process)
 
     async def again(self, journal: Iterable[Row], commands: Iterable[Record]) -> list[Violation]:
         """Decide every answered command again; both by partition, then by their order in it."""
@@ -77,7 +78,7 @@ class Replay:
         if earlier is None and code == "INVALID_COMMAND":
             self.counts["judged by sizes"] += 1
             return []
-        decision = earlier or await self._decide(received, reply, row["part"], code)
+        decision = earlier or await self._decide(received, reply, row, code)
         self.counts["decided again"] += 1
         if isinstance(decision, Accepted):
             event = canonical(decision.events[-1])
@@ -85,7 +86,7 @@ class Replay:
         written = orjson.loads(canonical(decision.written()))
         return [] if written == reply.get("rejection") else [_otherwise(row, f"refused: {written}")]
 
-    async def _decide(self, received: Readable, reply: dict[str, Any], part: int, code: str | None) -> Decision:
+    async def _decide(self, received: Readable, reply: dict[str, Any], row: Row, code: str | None) -> Decision:
         command = received.command
         workflow = self._workflows.get(command.workflow_id)
         if workflow is not None and workflow.root_id != reply["root_id"] and command.command_type != "create_workflow":
@@ -98,7 +99,7 @@ class Replay:
             taken = {command.workflow_id: ""} if code == "ALREADY_EXISTS" else {}
             facts = Facts(taken, {name or "": 0} if code == "LIMIT_REACHED" else {})
         circumstances = Circumstances(
-            reply["decided_at"], self.incarnations[part], received.command_id, received.correlation_id
+            reply["decided_at"], self.incarnations[row["part"]], received.command_id, received.correlation_id
         )
         decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances)
         if isinstance(decision, Question):
@@ -108,20 +109,30 @@ class Replay:
                 definition,
                 facts=facts,
                 circumstances=circumstances,
-                verdict=await self._verdict(decision, reply, code),
+                verdict=await self._verdict(decision, row, reply, code),
             )
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
         return decision
 
-    async def _verdict(self, question: Question, reply: dict[str, Any], code: str | None) -> Verdict:
+    async def _verdict(self, question: Question, row: Row, reply: dict[str, Any], code: str | None) -> Verdict:
+        """Ask the guard again, as it was asked then; how long it took, and that nobody answered, is believed."""
+        why = reply.get("rejection", {}).get("why", {})
+        told = why.get("verdict") or (orjson.loads(row["event"]).get("verdict") if row["event"] is not None else {})
+        now = told.get("asked_at", question.inputs["now"])
+        question = Question(question.guard, {**question.inputs, "now": now})
         if code == "PREDICATE_UNAVAILABLE":
-            why = reply["rejection"].get("why", {})
             cause = str(reply["rejection"]["message"]).partition(": ")[2] or None
-            return Verdict(
-                outcome="unavailable", clause=why.get("clause"), values=why.get("values"), cause=cause, engine="cel"
+            verdict = Verdict(
+                outcome="unavailable",
+                clause=why.get("clause"),
+                values=why.get("values"),
+                cause=cause,
+                engine=question.guard.engine,
             )
-        return (await self._engine.ask([question]))[0]
+        else:
+            verdict = (await self._engines.ask([question]))[0]
+        return judged(verdict, question, told.get("latency_us", 0) / 1e6)
 
     def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:
         if row["event"] is not None:
