@@ -34,7 +34,8 @@ class Command(NamedTuple):
 class Fleet:
     """Workflows that are all in one of two states, and always asked for the other one."""
 
-    def __init__(self, size: int, n_parts: int) -> None:
+    def __init__(self, size: int, n_parts: int, definition: str = DEFINITION) -> None:
+        self._definition = definition
         self._ids = [str(uuid4()) for _ in range(size)]
         self._parts = [partition_of(workflow_id, n_parts) for workflow_id in self._ids]
         self._turns = cycle(range(size))
@@ -43,7 +44,7 @@ class Fleet:
     def creates(self) -> Iterator[Command]:
         """Yield the creation of each workflow."""
         for number in range(len(self._ids)):
-            yield self._command(number, {"command_type": "create_workflow", "definition": DEFINITION})
+            yield self._command(number, {"command_type": "create_workflow", "definition": self._definition})
 
     def transitions(self, count: int) -> Iterator[Command]:
         """Yield transitions, one workflow after the other, round and round."""

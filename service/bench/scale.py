@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PARTS = ("throughput", "hot", "latency", "memory")
-USUAL = frozenset(PARTS[:3])
+PARTS = ("throughput", "hot", "guarded", "latency", "memory")
+USUAL = frozenset(PARTS) - {"memory"}
 SETTLE_SECONDS = 2.0
 
 Say = Callable[[str], None]

@@ -19,7 +19,7 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stub
 
 from contracts.predicates import Verdict
 from domain.guards import VARIABLES, Question
-from service.predicates.cel_text import Work, clauses, paths, work
+from service.predicates.cel_text import Reads, Work, clauses, paths, reads, work
 from service.predicates.seen import ABSENT, held, values_seen
 
 ENGINE = "cel"
@@ -38,11 +38,11 @@ _FRAME = re.compile(r"\A[A-Z_]+: (?:ERROR: <input>:)?|\s*\[[A-Z_]+\]\Z")
 
 
 class _Program(NamedTuple):
-    """A compiled expression, the work to foresee before it runs if any, and whether it reads `now`."""
+    """A compiled expression, the work to foresee before it runs if any, and what it reads, None for everything."""
 
     expression: cel.Expression
     work: Work | None
-    reads_now: bool
+    reads: Reads | None
 
 
 class CelEngine:
@@ -72,7 +72,9 @@ class CelEngine:
             if program.work is not None and (needed := _nanoseconds(program.work, inputs)) > WORK_NS_MAX:
                 share = -(-needed // WORK_NS_MAX)
                 return _denied(expression, inputs, f"these inputs may cost {share} times the work a guard may make")
-            seen = {**inputs, "now": datetime.fromisoformat(inputs["now"])} if program.reads_now else inputs
+            seen = dict(inputs) if program.reads is None else _part(inputs, program.reads)
+            if "now" in seen:
+                seen["now"] = datetime.fromisoformat(seen["now"])
             result = program.expression.eval(data=seen)
             # An error is a returned value whose plain form is a non-empty text: only True itself may open.
             return _ALLOW if result.plain_value() is True else self._denial(expression, result, seen, inputs)
@@ -119,8 +121,7 @@ class CelEngine:
         if isinstance(foreseen, str):
             return foreseen
         bounded = foreseen.depth == 0 and foreseen.matches_outside == 0
-        reads_now = any(path[0] == "now" for path in paths(expression))
-        return _Program(compiled, None if bounded else foreseen, reads_now)
+        return _Program(compiled, None if bounded else foreseen, reads(expression))
 
 
 def _oversized(expression: str) -> str | None:
@@ -159,6 +160,16 @@ def _widest(inputs: Mapping[str, Any]) -> int:
             widest = max(widest, len(value))
             waiting.extend(value.values() if isinstance(value, dict) else value)
     return widest
+
+
+def _part(value: Mapping[str, Any], wanted: Reads) -> dict[str, Any]:
+    """Return what an expression may look at; what is absent stays so."""
+    found = {}
+    for name, below in wanted.items():
+        if name in value:
+            held = value[name]
+            found[name] = _part(held, below) if below is not None and isinstance(held, dict) else held
+    return found
 
 
 def _denied(clause: str, inputs: Mapping[str, Any], cause: str | None = None) -> Verdict:
