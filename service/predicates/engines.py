@@ -41,9 +41,9 @@ class Engines:
 
     def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
         """Answer each question in its place; done at once where no engine has to be waited for."""
-        named = {question.guard.engine for question in questions}
-        if len(named) == 1:
-            return self._engines[named.pop()].ask(questions)
+        first = questions[0].guard.engine if questions else "cel"
+        if all(question.guard.engine == first for question in questions[1:]):
+            return self._engines[first].ask(questions)
         return asyncio.ensure_future(self._apart(questions))
 
     async def _apart(self, questions: Sequence[Question]) -> list[Verdict]:
