@@ -88,21 +88,19 @@ class JsonLogicEngine:
         return self._denial(compiled, inputs, data, None)
 
     def _denial(self, compiled: _Compiled, inputs: Mapping[str, Any], data: DataHandle, cause: str | None) -> Verdict:
-        """Name the clause that failed: the first that is false, else the first that does not hold, else the last."""
+        """Name the clause that failed: the first that does not hold, where the language stops too, else the last."""
         clauses = conjuncts(compiled.tree)
-        failed, said = clauses[-1], cause
-        held = [self._of(clause, data) for clause in clauses]
-        wrong = [place for place, found in enumerate(held) if found is not True]
-        if wrong:
-            place = held.index(False) if False in held else wrong[0]
-            failed, said = clauses[place], str(held[place] or "") or None
-        return _denied(_text(failed), failed, inputs, said)
+        for clause in clauses:
+            found = self._of(clause, data)
+            if found is not True:
+                return _denied(_text(clause), clause, inputs, found or None)
+        return _denied(_text(clauses[-1]), clauses[-1], inputs, cause)
 
     def _of(self, clause: Any, data: DataHandle) -> bool | str:  # noqa: ANN401 - any JSON
         """Say whether a clause holds, or why nobody can tell; what is merely taken for true holds."""
         compiled = self._compiled(_text(clause))
-        if isinstance(compiled, Flaw):
-            return compiled.message
+        if isinstance(compiled, Flaw):  # a value that never is `true` itself
+            return self._engine.truthy(_text(clause)) or "it never holds"
         session = self._engine.session()
         try:
             return session.evaluate_bool(compiled.rule, data)

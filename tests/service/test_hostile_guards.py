@@ -57,6 +57,8 @@ JSONLOGIC: list[tuple[str, Rule, str]] = [
     ("lists joined", {"===": [{"merge": [L] * 180}, 1]}, DENIED),
     ("lists compared", {"and": [{"!==": [[L, n], [L, L]]} for n in range(40)] + [False]}, DENIED),
     ("texts compared", {"and": [{"<=": [S, {"var": f"command.s{n}"}]} for n in range(60)] + [False]}, DENIED),
+    ("loops behind what is false", {"and": [False] + [{"all": [L, {"<": [ITEM, 9 + n]}]} for n in range(60)]}, DENIED),
+    ("loops behind what is null", {"and": [None] + [{"all": [L, {"<": [ITEM, 9 + n]}]} for n in range(60)]}, DENIED),
     ("many loops", {"and": [{"all": [L, {"<": [ITEM, 9 + n]}]} for n in range(60)]}, DENIED),
 ]
 CEL: list[tuple[str, str, str]] = [

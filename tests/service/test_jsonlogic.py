@@ -77,7 +77,10 @@ WRONG = {"==": [VERSION, 4]}
         ({"and": [{"<": [STATE, 1]}, HELD]}, {"<": [STATE, 1]}, {"workflow.state": "ACTIVE"},
          "< does not apply to these values"),
         ({"==": [VERSION, ""]}, {"==": [VERSION, ""]}, {"workflow.version": 3}, "== does not apply to these values"),
-        ({"and": [{"<": [STATE, 1]}, WRONG]}, WRONG, {"workflow.version": 3}, None),
+        ({"and": [{"<": [STATE, 1]}, WRONG]}, {"<": [STATE, 1]}, {"workflow.state": "ACTIVE"},
+         "< does not apply to these values"),
+        ({"and": [1, "yes", WRONG]}, WRONG, {"workflow.version": 3}, None),
+        ({"and": [0, WRONG]}, 0, {}, "it never holds"),
         ({">": [{"/": [1, 0]}, 0]}, {">": [{"/": [1, 0]}, 0]}, {}, "/ does not apply to these values"),
         ({"missing": ["command.x", "actor.name"]}, {"missing": ["command.x", "actor.name"]}, {"actor.name": "ann"},
          "it gave array, not a boolean"),
@@ -88,7 +91,7 @@ WRONG = {"==": [VERSION, 4]}
 async def test_a_denial_names_the_clause_and_what_it_saw(
     engine: JsonLogicEngine, rule: Rule, clause: Rule, values: dict[str, Any], cause: str | None
 ) -> None:
-    """A false clause goes before one that could not be judged; what is only taken for true is not enough at the end."""
+    """The first that does not hold; what is only taken for true holds, but is not enough at the end."""
     expected = Verdict(outcome="deny", clause=text(clause), values=values, cause=cause, engine="jsonlogic")
     assert expected == await asked(engine, rule)
 
