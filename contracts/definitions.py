@@ -48,7 +48,7 @@ RequiredField = Annotated[
     ),
 ]
 
-GUARD_LANGUAGES = ("cel", "remote", "python")
+GUARD_LANGUAGES = ("cel", "jsonlogic", "remote", "python")
 
 
 class Clause(BaseModel):
@@ -86,6 +86,8 @@ class GuardDocument(Clause):
 
     cel: Expression | None = Field(default=None, examples=["command.context.amount <= 100"])
     """A CEL expression; it sees workflow, command, actor, children, slas and now, and only true opens."""
+    jsonlogic: JsonValue = Field(default=None, examples=[{"<=": [{"var": "command.context.amount"}, 100]}])
+    """A JSONLogic rule as it is; it sees what CEL sees, and only true opens."""
     remote: PolicyName | None = Field(default=None, examples=["shop/pay"])
     """The name of a policy that the engine of the service's settings judges."""
     python: Expression | None = Field(default=None, examples=["amount <= 100 and risk == 'low'"])

@@ -4,6 +4,7 @@ from typing import Literal
 from uuid import UUID
 
 from contracts.envelope import Contract, Id, Instant, JsonObject, Name, Text
+from contracts.predicates import Provenance
 
 Severity = Literal["info", "warning", "error", "critical"]
 Category = Literal["state", "metadata", "task", "sla", "audit", "definition"]
@@ -17,6 +18,7 @@ class Event(Contract):
     `timestamp` is the decision's time, `occurred_at` what the producer said; order is by `sequence`.
     `metadata` is the whole of the workflow's at creation, the merge patch afterwards. `definition_version` is the one
     the workflow is on after the event; where `category` is "definition", `details` has `from_version` and `to_version`.
+    `verdict` is there on a guarded transition.
     """
 
     event_id: UUID
@@ -44,3 +46,4 @@ class Event(Contract):
     retry_count: int = 0
     details: JsonObject | None = None
     metadata: JsonObject | None = None
+    verdict: Provenance | None = None

@@ -11,7 +11,7 @@ from contracts.envelope import Contract
 class Guard(Contract):
     """A predicate on a transition: the engine that judges it and the expression in that engine's language.
 
-    Of the remote engine the expression is the policy's name.
+    A JSONLogic rule is its canonical JSON text; of the remote engine the expression is the policy's name.
     """
 
     engine: Literal["cel", "jsonlogic", "remote"]
@@ -23,7 +23,7 @@ class Verdict(Contract):
 
     `clause` is the failing part of the expression, `values` what the paths it reads held (absent paths are left
     out), `cause` a sentence where the clause did not simply come out false, `policy_version` what a remote engine
-    says it judged by.
+    says it judged by. Whoever asked adds when, how long it took and the digest of what was asked.
     """
 
     outcome: Literal["allow", "deny", "unavailable"]
@@ -32,3 +32,23 @@ class Verdict(Contract):
     cause: str | None = None
     engine: str
     policy_version: str | None = None
+    inputs_digest: str | None = None
+    latency_us: int | None = None
+    asked_at: str | None = None
+
+
+class Provenance(Contract):
+    """What is kept of a verdict with the decision that it led to.
+
+    `inputs_digest` is the first 32 hexadecimal digits of the SHA-256 of the guard's inputs: the object of `workflow`
+    (as it stood, every field), `command`, `actor`, `children`, `slas` and `now` as canonical JSON (RFC 8785). `now` is
+    `asked_at`, which is there only where the guard was asked at another time than the decision's. `latency_us` is from
+    asking to the answer.
+    """
+
+    outcome: Literal["allow", "deny", "unavailable"]
+    engine: str
+    policy_version: str | None = None
+    inputs_digest: str | None = None
+    latency_us: int | None = None
+    asked_at: str | None = None

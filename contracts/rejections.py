@@ -65,7 +65,10 @@ class AllowedTransition(Contract):
 
 
 class Rejection(Contract):
-    """One refusal: `code`, a sentence, `why` (the failing clause and the values it saw), what is allowed now."""
+    """One refusal: `code`, a sentence, `why` (the failing clause and the values it saw), what is allowed now.
+
+    Where a guard was asked, `why.verdict` holds its provenance, as an event's `verdict` does.
+    """
 
     code: Code
     status: int

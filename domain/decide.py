@@ -20,7 +20,7 @@ from contracts.predicates import Verdict
 from contracts.rejections import Code
 from domain.definition import RECOVER, Definition, Transition
 from domain.evolve import CREATED_DETAILS, MIGRATION, evolve
-from domain.guards import Question
+from domain.guards import Question, kept
 from domain.ids import event_id
 from domain.instants import written
 from domain.migration import EVENT_TYPE, Target, resolve
@@ -93,8 +93,9 @@ def decide(
         if verdict is None:
             return Question(transition.guard, guard_inputs(command, workflow, circumstances))
         if verdict.outcome != "allow":
-            return _denied(verdict, transition, workflow, definition)
-    return _spent(transition, workflow, definition) or _moved(command, workflow, definition, transition, circumstances)
+            return _denied(verdict, transition, workflow, definition, circumstances.now)
+    spent = _spent(transition, workflow, definition)
+    return spent or _moved(command, workflow, definition, transition, circumstances, verdict)
 
 
 def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
@@ -254,7 +255,7 @@ def _spent(transition: Transition, workflow: Workflow, definition: Definition) -
     )
 
 
-def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, definition: Definition) -> Refusal:
+def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, definition: Definition, now: str) -> Refusal:
     unavailable = verdict.outcome == "unavailable"
     problem = "could not be asked" if unavailable else "denied it"
     cause = f": {verdict.cause}" if verdict.cause else ""
@@ -265,6 +266,7 @@ def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, defini
         clause=verdict.clause or expression,
         values=verdict.values,
         allowed=allowed_now(definition, workflow),
+        verdict=kept(verdict, now),
     )
 
 
@@ -274,6 +276,7 @@ def _moved(
     definition: Definition,
     transition: Transition,
     circumstances: Circumstances,
+    verdict: Verdict | None,
 ) -> Accepted:
     closes = transition.target in definition.terminal
     details: dict[str, Any] = {"terminal": True} if closes else {}
@@ -303,6 +306,8 @@ def _moved(
         event["retry_count"] = retries
     if details:
         event["details"] = details
+    if verdict is not None and transition.guard is not None:
+        event["verdict"] = kept(verdict, circumstances.now)
     return Accepted((event,), evolve(workflow, event), -1 if closes else 0)
 
 

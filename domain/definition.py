@@ -10,9 +10,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.definitions import DefinitionDocument, GuardDocument, StateDocument, TransitionDocument
+from contracts.definitions import (
+    GUARD_LANGUAGES,
+    DefinitionDocument,
+    GuardDocument,
+    StateDocument,
+    TransitionDocument,
+)
 from contracts.predicates import Guard
 from contracts.rejections import Code
+from domain.canonical import canonical
 from domain.condition_text import Problem
 from domain.conditions import translate
 
@@ -23,7 +30,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 # fmt: off
 LATER = frozenset({
     "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
-    "effects", "encryption", "entry", "escalation", "exit", "forms", "jsonlogic", "migrations",
+    "effects", "encryption", "entry", "escalation", "exit", "forms", "migrations",
     "phase", "priority", "retention", "retries", "roles", "routing",
     "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
@@ -192,13 +199,21 @@ def _guard(declared: TransitionDocument) -> Guard | None:
     if guard is None:
         return None
     if isinstance(guard, str):
-        return Guard(engine="cel", expression=guard.strip())
-    if guard.remote is not None:
-        return Guard(engine="remote", expression=guard.remote)
-    translated = translate(guard.python) if guard.python is not None else guard.cel
-    if not isinstance(translated, str):
-        raise TypeError(f"a condition with a problem is compiled: {translated}")
-    return Guard(engine="cel", expression=translated.strip())
+        return guard_of("cel", guard)
+    language = next(name for name in GUARD_LANGUAGES if getattr(guard, name) is not None)
+    return guard_of(language, getattr(guard, language))
+
+
+def guard_of(language: str, written: Any) -> Guard:  # noqa: ANN401 - in JSONLogic any JSON
+    """Return the guard that is written in a language; a condition must be one that can be translated."""
+    if language == "remote":
+        return Guard(engine="remote", expression=written)
+    if language == "jsonlogic":
+        return Guard(engine="jsonlogic", expression=canonical(written).decode())
+    text = translate(written) if language == "python" else written
+    if not isinstance(text, str):
+        raise TypeError(f"a condition with a problem is compiled: {text}")
+    return Guard(engine="cel", expression=text.strip())
 
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
-from contracts.predicates import Guard
+from contracts.predicates import Guard, Verdict
+from domain.canonical import canonical
 
+_DIGITS = 32
 # What an expression may name; a definition that reads anything else is refused before it is stored.
 VARIABLES = ("workflow", "command", "actor", "children", "slas", "now")
 
@@ -20,3 +23,20 @@ class Question:
 
     guard: Guard
     inputs: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """Return what `contracts.predicates.Provenance` calls the digest of the inputs."""
+        return sha256(canonical(self.inputs)).hexdigest()[:_DIGITS]
+
+
+def kept(verdict: Verdict, now: str) -> dict[str, Any]:
+    """Return what is kept of a verdict with the decision made at `now`; what is not known is left out."""
+    found = {
+        "outcome": verdict.outcome,
+        "engine": verdict.engine,
+        "policy_version": verdict.policy_version,
+        "inputs_digest": verdict.inputs_digest,
+        "latency_us": verdict.latency_us,
+        "asked_at": None if verdict.asked_at == now else verdict.asked_at,
+    }
+    return {name: value for name, value in found.items() if value is not None}

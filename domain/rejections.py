@@ -42,9 +42,12 @@ def refusal(
     clause: str | None = None,
     values: Mapping[str, Any] | None = None,
     allowed: tuple[Mapping[str, Any], ...] | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> Refusal:
-    """Make a refusal whose *why* is the failing clause and the values it saw."""
+    """Make a refusal whose *why* is the failing clause and the values it saw, and what is kept of a guard's verdict."""
     why = None if clause is None else {"clause": clause, "values": dict(values or {})}
+    if why is not None and verdict is not None:
+        why["verdict"] = dict(verdict)
     return Refusal(code, message, why, allowed)
 
 

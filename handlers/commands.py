@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import perf_counter
 
 from contracts.dead_letters import DeadLetterReason
 from domain.decide import Facts
@@ -49,11 +50,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class CommandsHandler:
-    """Takes turns; holds nothing between them."""
+    """Takes turns; holds nothing between them. `clock`, in seconds, tells how long guards take and decides nothing."""
 
     store: Store
     guards: Guards
     limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = perf_counter
 
     async def open(
         self, owned: Ownership, *, wake: Callable[[], None] = _nothing, timed_out: Callable[[], None] = _nothing
@@ -65,6 +67,7 @@ class CommandsHandler:
             guard_seconds_max=self.limits.guard_seconds_max,
             wake=wake,
             timed_out=timed_out,
+            clock=self.clock,
         )
 
     async def take_turn(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
+from time import perf_counter
+from typing import Any
 
 from contracts.predicates import Verdict
 from domain.guards import Question
@@ -24,6 +26,16 @@ BACKOFF_SECONDS = (1, 2, 5, 10, 30, 60)
 def not_before(now: datetime, attempts: int) -> datetime:
     """Return when something that failed so many times may be tried again."""
     return now + timedelta(seconds=BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1])
+
+
+def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
+    """Return a verdict with what was asked, when, and how long the answer took."""
+    asked: dict[str, Any] = {
+        "inputs_digest": question.digest(),
+        "latency_us": round(seconds * 1e6),
+        "asked_at": question.inputs["now"],
+    }
+    return verdict.model_copy(update=asked)
 
 
 def parked_record(record: Record, parked: Parked) -> ParkedRecord:
@@ -42,19 +54,22 @@ def parked_record(record: Record, parked: Parked) -> ParkedRecord:
 
 @dataclass(slots=True)
 class Ask:
-    """A guard that did not answer at once, and the version of the workflow it is asked about."""
+    """A guard that did not answer at once, since when it is asked and about which version of the workflow."""
 
     workflow_id: str
     version: int
+    question: Question
+    since: float
     answer: asyncio.Future[Sequence[Verdict]]
     timer: asyncio.TimerHandle | None = None
     late: Verdict | None = None
+    seconds: float = 0.0
 
     def verdict(self) -> Verdict | None:
         """Return the answer if there is one; raises what the engine raised."""
         if self.late is not None or not self.answer.done() or self.answer.cancelled():
             return self.late
-        return self.answer.result()[0]
+        return judged(self.answer.result()[0], self.question, self.seconds)
 
     def drop(self) -> None:
         """Ask no longer."""
@@ -74,11 +89,13 @@ class Parking:
         guard_seconds_max: float = 2.0,
         wake: Callable[[], None] = lambda: None,
         timed_out: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._age_max = age_max
         self._guard_seconds_max = guard_seconds_max
         self._wake = wake
         self._timed_out = timed_out
+        self._clock = clock
         self._queues: dict[str, deque[Parked]] = {}
         self._offsets: set[int] = set()
         self._asks: dict[int, Ask] = {}
@@ -156,12 +173,12 @@ class Parking:
             if ask.version == version:
                 return ask.verdict()
             ask.drop()
+        since = self._clock()
         answer = guards.ask([question])
         if isinstance(answer, asyncio.Future) and answer.done():
             self._asks.pop(offset, None)
-            verdict: Verdict = answer.result()[0]
-            return verdict
-        ask = self._asks[offset] = Ask(workflow_id, version, asyncio.ensure_future(answer))
+            return judged(answer.result()[0], question, self._clock() - since)
+        ask = self._asks[offset] = Ask(workflow_id, version, question, since, asyncio.ensure_future(answer))
         ask.timer = asyncio.get_running_loop().call_later(self._guard_seconds_max, self._give_up, offset, ask, question)
         ask.answer.add_done_callback(partial(self._answered, offset, ask))
         return None
@@ -220,6 +237,7 @@ class Parking:
     def _answered(self, offset: int, ask: Ask, answer: asyncio.Future[Sequence[Verdict]]) -> None:
         if answer.cancelled():
             return
+        ask.seconds = self._clock() - ask.since
         answer.exception()  # whoever judges the command meets it
         if self._asks.get(offset) is ask:  # else it was dropped
             if ask.timer is not None:
@@ -227,12 +245,13 @@ class Parking:
             self._tell(offset, ask)
 
     def _give_up(self, offset: int, ask: Ask, question: Question) -> None:
-        ask.late = Verdict(
+        late = Verdict(
             outcome="unavailable",
             clause=question.guard.expression,
             cause=f"it did not answer within {self._guard_seconds_max:g} s",
             engine=question.guard.engine,
         )
+        ask.late = judged(late, question, self._clock() - ask.since)
         ask.answer.cancel()
         self._timed_out()
         self._tell(offset, ask)

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -62,6 +63,16 @@ def adapters(settings: Settings, bootstrap_servers: str, pool: Pool) -> Adapters
         elsewhere=elsewhere,
         engines=engines,
     )
+
+
+@asynccontextmanager
+async def judging(settings: Settings) -> AsyncIterator[Engines]:
+    """Give what judges guards, for the length of the block."""
+    engines = Engines(_remote(settings))
+    try:
+        yield engines
+    finally:
+        await engines.close()
 
 
 def _remote(settings: Settings) -> Remote | None:

@@ -25,6 +25,8 @@ from service.store.pool import open_connection
 from service.store.throwaway import DURABILITY, throwaway, told
 
 DEFINITION = "bench.ring"
+GUARDED = "bench.guarded"
+GUARD = "workflow.version > 0 && actor.name != '' && (!has(command.context.hold) || command.context.hold == false)"
 STATES = ("A", "B")
 RING = f"""
 name: {DEFINITION}
@@ -35,6 +37,16 @@ states: {{A: {{initial: true}}, B: {{}}}}
 transitions:
   - {{name: forth, from: A, to: B}}
   - {{name: back, from: B, to: A}}
+"""
+GUARDED_RING = f"""
+name: {GUARDED}
+version: 1
+kind: workflow
+description: The same with a CEL guard on every way, which looks at the workflow, the command and the actor.
+states: {{A: {{initial: true}}, B: {{}}}}
+transitions:
+  - {{name: forth, from: A, to: B, guard: "{GUARD}"}}
+  - {{name: back, from: B, to: A, guard: "{GUARD}"}}
 """
 
 
@@ -111,7 +123,7 @@ async def durable(database_url: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def place(ground: Ground, name: str, *, delivery: Delivery = "exactly-once") -> AsyncIterator[Place]:
-    """Make a database and topics for one part, with the definition that every part uses."""
+    """Make a database and topics for one part, with the definitions that the parts use."""
     token = f"{name}-{secrets.token_hex(4)}"
     async with throwaway(ground.given.database_url, f"turnstile-bench-{token}") as database_url:
         await durable(database_url)
@@ -127,7 +139,8 @@ async def place(ground: Ground, name: str, *, delivery: Delivery = "exactly-once
             }
         )
         await schema.migrate(database_url)
-        await define(database_url, RING)
+        for text in (RING, GUARDED_RING):
+            await define(database_url, text)
         broker = ground.given.bootstrap_servers
         try:
             await create_topics(broker, settings.topics, settings.partitions, settings.replication)

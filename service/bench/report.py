@@ -11,7 +11,7 @@ from service.bench.latency import Quantiles
 from service.bench.place import Ground
 from service.bench.remote import ANSWER_SECONDS, Policed
 from service.bench.scale import Scale
-from service.bench.throughput import Round, Spread
+from service.bench.throughput import Guarded, Round, Spread
 from service.broker.publishers import BATCH_BYTES_MAX
 from service.local.jars import KAFKA
 from service.relay import ROWS_MAX
@@ -19,7 +19,7 @@ from service.settings import Delivery
 from service.store.throwaway import DURABILITY
 
 PER_SECOND, PER_SECOND_FLOOR = 12_000, 8_000
-AGAINST_POSTGRES, HOT_AGAINST_SPREAD = 0.25, 0.5
+AGAINST_POSTGRES, HOT_AGAINST_SPREAD, GUARDED_AGAINST_WITHOUT = 0.25, 0.5, 0.8
 AGAINST_EMPTY, EXACTLY_ONCE_MS = 2.5, 50.0
 MEMORY_GROWTH = 1.05
 REMOTE_PER_SECOND = 2_000
@@ -33,6 +33,7 @@ class Figures:
 
     spread: Spread | None = None
     hot: list[Round] = field(default_factory=list)
+    guarded: Guarded | None = None
     latency: dict[Delivery, Quantiles] = field(default_factory=dict)
     empty: Quantiles | None = None
     memory: dict[int, int | None] = field(default_factory=dict)
@@ -61,6 +62,9 @@ class Figures:
         return {
             "against_postgres": _ratio(self.per_second, self.alone_per_second),
             "hot_against_spread": _ratio(self.hot_per_second, self.per_second),
+            "guarded_against_without": (
+                _ratio(self.guarded.per_second, self.guarded.without_per_second) if self.guarded else None
+            ),
             "exactly_once_against_empty": _ratio(
                 exactly_once.p50 if exactly_once else None, self.empty.p50 if self.empty else None
             ),
@@ -75,6 +79,7 @@ def document(figures: Figures, settings: dict[str, Any]) -> dict[str, Any]:
         "transitions_per_second": _rounded(figures.per_second, 1),
         "postgres_alone_per_second": _rounded(figures.alone_per_second, 1),
         "hot_workflow_per_second": _rounded(figures.hot_per_second, 1),
+        "guarded_per_second": _rounded(figures.guarded.per_second if figures.guarded else None, 1),
         "latency_ms": {mode: _written(quantiles) for mode, quantiles in figures.latency.items()} or None,
         "empty_transaction_ms": _written(figures.empty) if figures.empty else None,
         "worker_rss_bytes": spread.rounds[-1].rss_bytes if spread else None,
@@ -122,7 +127,7 @@ def conditions(ground: Ground, scale: Scale, figures: Figures, versions: dict[st
 
 def rows(figures: Figures) -> Sequence[Row]:
     """Return the table for people: what, how much, the target, and whether it is met."""
-    return [*_speed(figures), *_policed(figures), *_latency(figures), *_memory(figures)]
+    return [*_speed(figures), *_guarded(figures), *_policed(figures), *_latency(figures), *_memory(figures)]
 
 
 def _speed(figures: Figures) -> Iterator[Row]:
@@ -146,6 +151,13 @@ def _policed(figures: Figures) -> Iterator[Row]:
         met = _met(met=rate >= REMOTE_PER_SECOND)
         yield "remote guards, transitions per second", f"{rate:,.0f}", f">= {REMOTE_PER_SECOND:,}", met
         yield "  the same without guards", f"{figures.policed.free_per_second:,.0f}", "", ""
+
+
+def _guarded(figures: Figures) -> Iterator[Row]:
+    if figures.guarded is not None:
+        yield "guarded transitions per second", f"{figures.guarded.per_second:,.0f}", "", ""
+        ratio = figures.ratios["guarded_against_without"]
+        yield from _judged("  against without guards", ratio, at_least=GUARDED_AGAINST_WITHOUT)
 
 
 def _latency(figures: Figures) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from service.bench.place import ground, machine
 from service.bench.remote import remote
 from service.bench.report import Figures, conditions
 from service.bench.scale import Say, Scale
-from service.bench.throughput import hot, memory, spread
+from service.bench.throughput import guarded, hot, memory, spread
 from service.settings import Settings
 
 
@@ -20,6 +20,8 @@ async def measure(chosen: Settings, scale: Scale, parts: AbstractSet[str], say: 
             figures.spread = await spread(base, scale, say)
         if "hot" in parts:
             figures.hot = await hot(base, scale, say)
+        if "guarded" in parts:
+            figures.guarded = await guarded(base, scale, say)
         if "latency" in parts:
             figures.latency["exactly-once"] = await latency(base, scale, "exactly-once", say)
             figures.latency["at-least-once"] = await latency(base, scale, "at-least-once", say)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PARTS = ("throughput", "hot", "latency", "memory", "remote")
-USUAL = frozenset(PARTS[:3])
+PARTS = ("throughput", "hot", "guarded", "latency", "memory", "remote")
+USUAL = frozenset(PARTS[:4])
 SETTLE_SECONDS = 2.0
 
 Say = Callable[[str], None]

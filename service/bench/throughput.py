@@ -12,7 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 from service.bench.load import Command, Filling, Fleet, filling
-from service.bench.place import Ground, Place, place
+from service.bench.place import GUARDED, Ground, Place, place
 from service.bench.published import Cursors, Events, cursors, events
 from service.bench.scale import SETTLE_SECONDS, Say, Scale
 from service.bench.worker import Worker, worker
@@ -123,6 +123,39 @@ async def hot(ground: Ground, scale: Scale, say: Say) -> list[Round]:
             rounds.append(await runs.round(one.transitions(scale.hot), what))
             say(f"{what}: {rounds[-1].per_second:,.0f}/s")
         return rounds
+
+
+@dataclass(slots=True)
+class Guarded:
+    """Rounds of workflows without guards and of as many with a guard on every transition, in turn."""
+
+    without: list[Round] = field(default_factory=list)
+    guarded: list[Round] = field(default_factory=list)
+
+    @property
+    def without_per_second(self) -> float:
+        """The median round's transitions per second without guards."""
+        return median(each.per_second for each in self.without)
+
+    @property
+    def per_second(self) -> float:
+        """The median round's guarded transitions per second."""
+        return median(each.per_second for each in self.guarded)
+
+
+async def guarded(ground: Ground, scale: Scale, say: Say) -> Guarded:
+    """Measure what a CEL guard on every transition costs, on one worker."""
+    found = Guarded()
+    async with place(ground, "guarded") as where, course(where, say) as runs:
+        n_parts = where.settings.partitions
+        free, watched = Fleet(scale.workflows, n_parts), Fleet(scale.workflows, n_parts, definition=GUARDED)
+        await runs.round([*free.creates(), *watched.creates()], "guarded, creations (not counted)")
+        for number in range(1, scale.rounds + 1):
+            what = f"guarded, round {number} of {scale.rounds}"
+            found.without.append(await runs.round(free.transitions(scale.transitions), f"{what}, without"))
+            found.guarded.append(await runs.round(watched.transitions(scale.transitions), what))
+            say(f"{what}: {found.guarded[-1].per_second:,.0f}/s; without {found.without[-1].per_second:,.0f}/s")
+    return found
 
 
 async def memory(ground: Ground, scale: Scale, say: Say) -> dict[int, int | None]:

@@ -9,17 +9,21 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from contracts.definitions import GUARD_LANGUAGES
+from contracts.predicates import Guard
 from domain.canonical import canonical
+from domain.condition_text import Problem
 from domain.conditions import translate
-from domain.definition import Definition, Finding, Path, check, compile_document
+from domain.definition import Definition, Finding, Path, check, compile_document, guard_of
 from domain.model_check import check_model
 from service.definitions.yaml_tree import Place, Tree, read_tree
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 
 _AT_KEY = frozenset(
     {"BAD_DATE", "DEAD_END", "NOT_SUPPORTED_YET", "UNKNOWN_CLAUSE", "UNKNOWN_TRANSITION", "UNREACHABLE_STATE"}
 )
 _SUFFIX = ".yaml"
+_ENGINE_WORDS = {"cel": "this CEL expression does not compile", "jsonlogic": "this JSONLogic rule may not be asked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,13 @@ class Parsed:
     digest: str
 
 
-def read_definition(text: str, engine: CelEngine | None = None) -> Parsed:
+def read_definition(text: str, engines: Engines | None = None) -> Parsed:
     """Read a definition from YAML text; findings are ordered by their place."""
     tree = read_tree(text)
     if tree.findings:
         return Parsed(None, None, ordered(tree.findings), b"", "")
     compiled = compile_document(tree.document)
-    found = [*check(tree.document), *_guards(tree.document, engine or CelEngine())]
+    found = [*check(tree.document), *_guards(tree.document, engines or Engines())]
     if isinstance(compiled, Definition):
         found += check_model(compiled, tree.document)
     findings = ordered([placed(finding, tree) for finding in found])
@@ -67,26 +71,29 @@ def shipped() -> dict[str, str]:
     }
 
 
-def _guards(document: Any, engine: CelEngine) -> Iterator[Finding]:  # noqa: ANN401 - whatever the text held
-    for path, expression in _expressions(document):
-        problem = engine.compile(expression)
-        if problem is not None:
-            what = f"the CEL of this condition, {expression}," if path[-1] == "python" else "this CEL expression"
-            yield Finding("error", "BAD_GUARD", f"{what} does not compile: {problem}", path)
+def _guards(document: Any, engines: Engines) -> Iterator[Finding]:  # noqa: ANN401 - whatever the text held
+    for path, guard in _written_guards(document):
+        flaw = engines.compile(guard)
+        if flaw is not None:
+            what = _ENGINE_WORDS[guard.engine]
+            if path[-1] == "python":
+                what = f"the CEL of this condition, {guard.expression}, does not compile"
+            yield Finding("error", "BAD_GUARD", f"{what}: {flaw.message}", (*path, *flaw.path))
 
 
-def _expressions(document: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 - whatever the text held
+def _written_guards(document: Any) -> Iterator[tuple[Path, Guard]]:  # noqa: ANN401 - whatever the text held
     transitions = document.get("transitions") if isinstance(document, dict) else None
     for index, transition in enumerate(transitions if isinstance(transitions, list) else ()):
-        guard = transition.get("guard") if isinstance(transition, dict) else None
+        guard: Any = transition.get("guard") if isinstance(transition, dict) else None
         path: Path = ("transitions", index, "guard")
-        if isinstance(guard, dict):
-            language = "python" if "python" in guard else "cel"
-            guard, path = guard.get(language), (*path, language)
-            if isinstance(guard, str) and language == "python":
-                guard = translate(guard)
         if isinstance(guard, str) and guard:
-            yield path, guard.strip()
+            yield path, guard_of("cel", guard)
+        for language in GUARD_LANGUAGES if isinstance(guard, dict) else ():
+            written = guard.get(language)
+            if language == "python" and isinstance(written, str):
+                written = None if isinstance(translate(written), Problem) else written
+            if written is not None if language == "jsonlogic" else isinstance(written, str) and written:
+                yield (*path, language), guard_of(language, written)
 
 
 def placed(finding: Finding, tree: Tree) -> Finding:

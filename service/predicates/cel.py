@@ -18,18 +18,16 @@ import orjson
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stubs without a marker
 
 from contracts.predicates import Verdict
-from domain.cel_text import Work, clauses, paths, work
+from domain.cel_text import Reads, Work, clauses, paths, reads, work
 from domain.guards import VARIABLES, Question
+from service.predicates.seen import ABSENT, held, values_seen
 
 ENGINE = "cel"
 BYTES_MAX = 4096
 WORK_NS_MAX = 500_000_000
-SHOWN_BYTES_MAX = 1024
 
 _PROGRAMS_MAX = 1024
-_PATHS_MAX = 20
 _CAUSE_MAX = 500
-_ABSENT = object()
 _ALLOW = Verdict(outcome="allow", engine=ENGINE)
 _BUDGET = "Iteration budget exceeded"
 # Errors that say the inputs were not what `Question` promises: ours to mend.
@@ -40,11 +38,11 @@ _FRAME = re.compile(r"\A[A-Z_]+: (?:ERROR: <input>:)?|\s*\[[A-Z_]+\]\Z")
 
 
 class _Program(NamedTuple):
-    """A compiled expression, the work to foresee before it runs if any, and whether it reads `now`."""
+    """A compiled expression, the work to foresee before it runs if any, and what it reads, None for everything."""
 
     expression: cel.Expression
     work: Work | None
-    reads_now: bool
+    reads: Reads | None
 
 
 class CelEngine:
@@ -60,9 +58,9 @@ class CelEngine:
         program = self._program(expression)
         return program if isinstance(program, str) else None
 
-    def ask(self, questions: Sequence[Question]) -> asyncio.Future[list[Verdict]]:
+    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer each question in its place, at once: the future is done."""
-        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
         answer.set_result([self._answer(question.guard.expression, question.inputs) for question in questions])
         return answer
 
@@ -74,7 +72,9 @@ class CelEngine:
             if program.work is not None and (needed := _nanoseconds(program.work, inputs)) > WORK_NS_MAX:
                 share = -(-needed // WORK_NS_MAX)
                 return _denied(expression, inputs, f"these inputs may cost {share} times the work a guard may make")
-            seen = {**inputs, "now": datetime.fromisoformat(inputs["now"])} if program.reads_now else inputs
+            seen = dict(inputs) if program.reads is None else _part(inputs, program.reads)
+            if "now" in seen:
+                seen["now"] = datetime.fromisoformat(seen["now"])
             result = program.expression.eval(data=seen)
             # An error is a returned value whose plain form is a non-empty text: only True itself may open.
             return _ALLOW if result.plain_value() is True else self._denial(expression, result, seen, inputs)
@@ -121,8 +121,7 @@ class CelEngine:
         if isinstance(foreseen, str):
             return foreseen
         bounded = foreseen.depth == 0 and foreseen.matches_outside == 0
-        reads_now = any(path[0] == "now" for path in paths(expression))
-        return _Program(compiled, None if bounded else foreseen, reads_now)
+        return _Program(compiled, None if bounded else foreseen, reads(expression))
 
 
 def _oversized(expression: str) -> str | None:
@@ -163,9 +162,18 @@ def _widest(inputs: Mapping[str, Any]) -> int:
     return widest
 
 
+def _part(value: Mapping[str, Any], wanted: Reads) -> dict[str, Any]:
+    """Return what an expression may look at; what is absent stays so."""
+    found = {}
+    for name, below in wanted.items():
+        if name in value:
+            held = value[name]
+            found[name] = _part(held, below) if below is not None and isinstance(held, dict) else held
+    return found
+
+
 def _denied(clause: str, inputs: Mapping[str, Any], cause: str | None = None) -> Verdict:
-    held = ((path, _held(path, inputs)) for path in paths(clause)[:_PATHS_MAX])
-    values = {".".join(path): _shown(value) for path, value in held if value is not _ABSENT}
+    values = values_seen(paths(clause), inputs)
     return Verdict(outcome="deny", clause=clause, values=values, cause=cause, engine=ENGINE)
 
 
@@ -173,23 +181,11 @@ def _unavailable(expression: str, cause: str) -> Verdict:
     return Verdict(outcome="unavailable", clause=expression, cause=cause, engine=ENGINE)
 
 
-def _held(path: tuple[str, ...], inputs: Mapping[str, Any]) -> object:
-    value: Any = inputs
-    for step in path:
-        value = value.get(step, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-    return value
-
-
-def _shown(value: object) -> object:
-    size = len(orjson.dumps(value))
-    return value if size <= SHOWN_BYTES_MAX else f"({size} bytes, not shown)"
-
-
 def _worded(error: str, clause: str, inputs: Mapping[str, Any]) -> str:
     """Say what an evaluation error means for the one who sent the command."""
     missing = _MISSING.match(error)
     if missing is not None:
-        absent = [".".join(path) for path in paths(clause) if missing[1] in path and _held(path, inputs) is _ABSENT]
+        absent = [".".join(path) for path in paths(clause) if missing[1] in path and held(path, inputs) is ABSENT]
         return f"{absent[0] if absent else missing[1]} is absent"
     if "Applying SELECT" in error:
         return "a field is read of a value that has none"

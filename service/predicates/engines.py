@@ -6,18 +6,32 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from contracts.predicates import Verdict
+from contracts.predicates import Guard, Verdict
 from domain.guards import Question
 from service.predicates.cel import CelEngine
+from service.predicates.flaw import Flaw
+from service.predicates.jsonlogic import JsonLogicEngine
 from service.predicates.reports import SILENT, Reports
 
 
-class Remote(Protocol):
-    """An engine outside this process."""
+class Engine(Protocol):
+    """What judges guards; an answer that need not be waited for is a future that is done."""
 
     def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer each question in its place."""
         ...
+
+
+class Language(Engine, Protocol):
+    """An engine of this process, which judges the guards of one language."""
+
+    def compile(self, expression: str) -> Flaw | str | None:
+        """Return what is wrong with an expression, or None; a plain text is about the whole of it."""
+        ...
+
+
+class Remote(Engine, Protocol):
+    """An engine outside this process."""
 
     def report_to(self, reports: Reports) -> None:
         """Tell the metrics from now on."""
@@ -35,9 +49,9 @@ class Absent:
         self._engine = engine
         self._cause = cause
 
-    def ask(self, questions: Sequence[Question]) -> asyncio.Future[list[Verdict]]:
+    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer that nobody can tell, at once."""
-        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
         answer.set_result([self._verdict(question) for question in questions])
         return answer
 
@@ -47,7 +61,6 @@ class Absent:
 
 
 NO_REMOTE = Absent("remote", "this worker has no policy engine to ask: set TURNSTILE_PREDICATE_URL")
-NO_JSONLOGIC = Absent("jsonlogic", "this build has no JSONLogic engine")
 
 
 class Engines:
@@ -56,11 +69,14 @@ class Engines:
     def __init__(self, remote: Remote | None = None) -> None:
         self._remote = remote
         self._reports: Reports = SILENT
-        self._engines: dict[str, CelEngine | Absent | Remote] = {
-            "cel": CelEngine(),
-            "jsonlogic": NO_JSONLOGIC,
-            "remote": remote or NO_REMOTE,
-        }
+        self._languages: dict[str, Language] = {"cel": CelEngine(), "jsonlogic": JsonLogicEngine()}
+        self._engines: dict[str, Engine] = {**self._languages, "remote": remote or NO_REMOTE}
+
+    def compile(self, guard: Guard) -> Flaw | None:
+        """Return what is wrong with a guard, or None; of a remote engine's policy that is seen when it is asked."""
+        language = self._languages.get(guard.engine)
+        found = None if language is None else language.compile(guard.expression)
+        return Flaw(found) if isinstance(found, str) else found
 
     def report_to(self, reports: Reports) -> None:
         """Tell the metrics from now on."""
@@ -82,7 +98,7 @@ class Engines:
 
     def _ask(self, engine: str, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         began = perf_counter()
-        answer: asyncio.Future[Sequence[Verdict]] = self._engines[engine].ask(questions)  # type: ignore[assignment]  # a list is a sequence
+        answer = self._engines[engine].ask(questions)
         if answer.done():
             self._judged(engine, began, answer)
         else:

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from contracts.commands import COMMANDS
-from contracts.predicates import Verdict
+from contracts.events import Event
+from contracts.predicates import Provenance, Verdict
 from contracts.rejections import Code
 from domain.decide import Accepted, Circumstances, Decision, Facts, decide
 from domain.definition import Definition
@@ -296,10 +297,24 @@ def test_a_guard_is_a_question_first() -> None:
 def test_only_an_allow_opens(verdict: Verdict, code: Code, message: str, *, retryable: bool) -> None:
     """A guard that denies, and one that cannot be asked, say so; only the second may be tried again."""
     refusal = refused(replace(MOVE, verdict=verdict))
-    why = {"clause": "command.context.strong", "values": verdict.values or {}}
+    kept = {"outcome": verdict.outcome, "engine": "scripted"}
+    why = {"clause": "command.context.strong", "values": verdict.values or {}, "verdict": kept}
     assert Refusal(code, message, why, LEAVING_SHUT) == refusal
     assert retryable is refusal.retryable
     assert retryable is refusal.written().get("retryable", False)
+
+
+def test_a_guarded_transition_keeps_what_opened_it() -> None:
+    """Who said so by which policy, of what, how long it took; when it was asked only where that was another time."""
+    told: dict[str, Any] = {"engine": "remote", "policy_version": "7", "inputs_digest": "ab" * 16, "latency_us": 5012}
+    verdict = Verdict(outcome="allow", asked_at=NOW, **told)
+    assert {"outcome": "allow", **told} == accepted(replace(MOVE, verdict=verdict)).events[0]["verdict"]
+    earlier = verdict.model_copy(update={"asked_at": "2026-11-21T09:29:58.000000Z"})
+    event = accepted(replace(MOVE, verdict=earlier)).events[0]
+    assert {"outcome": "allow", **told, "asked_at": "2026-11-21T09:29:58.000000Z"} == event["verdict"]
+    assert accepted(replace(MOVE, verdict=verdict)).workflow == accepted(replace(MOVE, verdict=earlier)).workflow
+    assert None is Event.model_validate({**event, "verdict": None}).verdict
+    assert Provenance(outcome="allow", **told, asked_at=earlier.asked_at) == Event.model_validate(event).verdict
 
 
 def test_an_unguarded_transition_asks_nobody() -> None:

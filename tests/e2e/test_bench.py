@@ -20,6 +20,7 @@ KEYS = {
     "transitions_per_second",
     "postgres_alone_per_second",
     "hot_workflow_per_second",
+    "guarded_per_second",
     "latency_ms",
     "empty_transaction_ms",
     "worker_rss_bytes",
@@ -91,13 +92,14 @@ def test_every_figure_is_there(tmp_path: Path) -> None:
     for mode in ("exactly-once", "at-least-once"):
         assert 0 < found["latency_ms"][mode]["p50"] <= found["latency_ms"][mode]["p99"]
     assert 0 < found["empty_transaction_ms"]["p50"] <= found["empty_transaction_ms"]["p99"]
-    for key in ("transitions_per_second", "postgres_alone_per_second", "hot_workflow_per_second"):
+    for key in ("transitions_per_second", "postgres_alone_per_second", "hot_workflow_per_second", "guarded_per_second"):
         assert found[key] > 0
     if sys.platform == "linux":
         assert found["worker_rss_bytes"] > 10_000_000
         assert found["worker_cpu_us"] > 0
     ratio = found["transitions_per_second"] / found["postgres_alone_per_second"]
     assert ratio == pytest.approx(found["ratios"]["against_postgres"], abs=0.001)
+    assert found["ratios"]["guarded_against_without"] > 0
     settings = found["settings"]
     assert ("on", "on", "on", "all") == tuple(
         settings[name] for name in ("fsync", "synchronous_commit", "full_page_writes", "acks")

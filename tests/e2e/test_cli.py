@@ -122,6 +122,43 @@ def turnstile(
     structlog.reset_defaults()
 
 
+LOGIC = """\
+name: door.logic
+version: 1
+states: {SHUT: {initial: true}, OPEN: {terminal: true}}
+transitions:
+  - name: open
+    from: SHUT
+    to: OPEN
+    guard:
+      jsonlogic:
+        and:
+          - "==": [{var: workflow.version}, 1]
+          - in: [{var: command.context.key}, [gold, silver]]
+"""
+
+
+async def test_a_rule_of_jsonlogic_guards_a_running_workflow(
+    settings: Settings, endpoints: Endpoints, turnstile: Terminal, tmp_path: Path
+) -> None:
+    """Written as a person writes it, applied, asked: its clause and values are in the refusal, its verdict is kept."""
+    file = tmp_path / "door.yaml"
+    file.write_text(LOGIC.replace("var: workflow.version", "var: version"), encoding="utf-8")
+    wrong = await turnstile("definitions", "apply", str(file))
+    assert (Exit.REFUSED, True) == (wrong.code, ":11:26: error: BAD_GUARD: " in wrong.err)
+    file.write_text(LOGIC, encoding="utf-8")
+    async with running(settings, endpoints):
+        assert Exit.DONE == (await turnstile("definitions", "apply", str(file))).code
+        await turnstile("send", "--workflow", "d", "--definition", "door.logic", "--timeout", "30")
+        denied = await turnstile("send", "--workflow", "d", "--to", "OPEN", "--context", '{"key": "tin"}', "--json")
+        why = denied.json[0]["rejection"]["why"]
+        assert '{"in":[{"var":"command.context.key"},["gold","silver"]]}' == why["clause"]
+        assert ({"command.context.key": "tin"}, "jsonlogic") == (why["values"], why["verdict"]["engine"])
+        moved = await turnstile("send", "--workflow", "d", "--to", "OPEN", "--context", '{"key": "gold"}')
+        assert Exit.DONE == moved.code
+        assert "jsonlogic said allow after " in (await turnstile("why", "d")).out
+
+
 async def test_a_workflow_s_life(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
     """Sent, refused, explained, moved, looked at from every side, and found sound."""
     async with running(settings, endpoints):
@@ -135,6 +172,7 @@ async def test_a_workflow_s_life(settings: Settings, endpoints: Endpoints, turns
         assert f"{name} is CREATED, version 1, on alims.workflow version 1" in because.out
         assert "GUARD_DENIED" in because.out
         assert "command.context.hold = true" in because.out
+        assert "cel said deny after " in because.out
         told = (await turnstile("why", denied.json[0]["command_id"], "--json")).json[0]
         assert ["rejected"] == [outcome["outcome"] for outcome in told["outcomes"]]
 
@@ -147,6 +185,12 @@ async def test_a_workflow_s_life(settings: Settings, endpoints: Endpoints, turns
             now["refusals"],
             [way["target_state"] for way in now["allowed"]],
         )
+        (guard,) = now["guards"]
+        assert ("activate", "allow", "cel") == (
+            guard["transition"], guard["verdict"]["outcome"], guard["verdict"]["engine"]
+        )  # fmt: skip
+        assert guard["guard"].startswith("!has(command.context.hold)")
+        assert (32, int) == (len(guard["verdict"]["inputs_digest"]), type(guard["verdict"]["latency_us"]))
         assert 1 == len((await turnstile("why", name, "--all", "--json")).json[0]["refusals"])
 
         got, listed, history = await asyncio.gather(

@@ -20,18 +20,22 @@ NO_WAKEUP = Wakeup()
 
 @dataclass
 class Turns:
-    """A handler on a store; each batch is one turn of one partition, its records numbered from where it stands."""
+    """A handler on a store; each batch is one turn of one partition, its records numbered from where it stands.
+
+    `seconds` is the time by which guards are measured.
+    """
 
     store: MemoryStore = field(default_factory=MemoryStore)
     guards: Guards = field(default_factory=ScriptedGuards)
     limits: Limits = field(default_factory=Limits)
+    seconds: float = 0.0
     taken: list[Taken] = field(default_factory=list)
     owned: dict[int, Ownership] = field(default_factory=dict)
     parking: dict[int, Parking] = field(default_factory=dict)
 
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
-        handler = CommandsHandler(self.store, self.guards, self.limits)
+        handler = CommandsHandler(self.store, self.guards, self.limits, clock=lambda: self.seconds)
         if part not in self.owned:
             self.owned[part] = await self.store.claim(part, 1)
         if part not in self.parking:

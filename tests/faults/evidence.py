@@ -18,7 +18,7 @@ from contracts.topics import Topics
 from domain.definition import Definition
 from handlers.ports import Guards
 from service.app import Endpoints
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 from service.settings import Settings
 from service.store.pool import SCHEMA
 from tests.e2e.outside import READ_SECONDS_MAX, committed, end_offsets
@@ -92,7 +92,7 @@ async def judge(
     replay = Replay(
         {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")},
         (definitions or shipped_definitions()).values(),
-        guards or CelEngine(),
+        guards or Engines(),
     )
     if not findings.kinds & {Kind.GAP, Kind.OUT_OF_TURN, Kind.BROKEN_CHAIN, Kind.LOST_RECORD}:
         findings.violations.extend(await replay.again(_rows(folder, "journal"), _records(folder, "commands")))

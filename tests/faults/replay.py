@@ -25,9 +25,10 @@ from domain.instants import read
 from domain.migration import Target, target_version
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
+from handlers.parking import judged
 from handlers.ports import Guards
 from service.definitions.files import read_definition, shipped
-from service.predicates.cel import CelEngine
+from service.predicates.engines import Engines
 from tests.faults.history import Record, Row
 from tests.faults.published import Kind, Violation
 
@@ -46,7 +47,7 @@ class Replay:
 
     incarnations: Mapping[int, UUID]
     definitions: Iterable[Definition]
-    guards: Guards = field(default_factory=CelEngine)
+    guards: Guards = field(default_factory=Engines)
     counts: Counter[str] = field(default_factory=Counter)
     _versions: dict[tuple[str, int], Definition] = field(init=False)
     _workflows: dict[str, Workflow] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Replay:
         if earlier is None and code == "INVALID_COMMAND":
             self.counts["judged by sizes"] += 1
             return []
-        decision = earlier or await self._decide(received, reply, row["part"], code)
+        decision = earlier or await self._decide(received, reply, row, code)
         self.counts["decided again"] += 1
         if isinstance(decision, Accepted):
             event = canonical(decision.events[-1])
@@ -93,7 +94,7 @@ class Replay:
         written = orjson.loads(canonical(decision.written()))
         return [] if written == reply.get("rejection") else [_otherwise(row, f"refused: {written}")]
 
-    async def _decide(self, received: Readable, reply: dict[str, Any], part: int, code: str | None) -> Decision:
+    async def _decide(self, received: Readable, reply: dict[str, Any], row: Row, code: str | None) -> Decision:
         command = received.command
         workflow = self._workflows.get(command.workflow_id)
         if workflow is not None and workflow.root_id != reply["root_id"] and command.command_type != "create_workflow":
@@ -106,7 +107,7 @@ class Replay:
             taken = {command.workflow_id: ""} if code == "ALREADY_EXISTS" else {}
             facts = Facts(taken, {name: 0} if code == "LIMIT_REACHED" else {})
         circumstances = Circumstances(
-            reply["decided_at"], self.incarnations[part], received.command_id, received.correlation_id
+            reply["decided_at"], self.incarnations[row["part"]], received.command_id, received.correlation_id
         )
         target = self._target(command, workflow)
         decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances, target=target)
@@ -117,7 +118,7 @@ class Replay:
                 definition,
                 facts=facts,
                 circumstances=circumstances,
-                verdict=await self._verdict(decision, reply, code),
+                verdict=await self._verdict(decision, row, reply, code),
             )
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
@@ -138,14 +139,24 @@ class Replay:
         version = target_version(command, last)
         return Target(None if version is None else self._versions.get((workflow.definition, version)), last)
 
-    async def _verdict(self, question: Question, reply: dict[str, Any], code: str | None) -> Verdict:
+    async def _verdict(self, question: Question, row: Row, reply: dict[str, Any], code: str | None) -> Verdict:
+        """Ask the guard again, as it was asked then; how long it took, and that nobody answered, is believed."""
+        why = reply.get("rejection", {}).get("why", {})
+        told = why.get("verdict") or (orjson.loads(row["event"]).get("verdict") if row["event"] is not None else {})
+        now = told.get("asked_at", question.inputs["now"])
+        question = Question(question.guard, {**question.inputs, "now": now})
         if code == "PREDICATE_UNAVAILABLE":
-            why = reply["rejection"].get("why", {})
             cause = str(reply["rejection"]["message"]).partition(": ")[2] or None
-            return Verdict(
-                outcome="unavailable", clause=why.get("clause"), values=why.get("values"), cause=cause, engine="cel"
+            verdict = Verdict(
+                outcome="unavailable",
+                clause=why.get("clause"),
+                values=why.get("values"),
+                cause=cause,
+                engine=question.guard.engine,
             )
-        return (await self.guards.ask([question]))[0]
+        else:
+            verdict = (await self.guards.ask([question]))[0]
+        return judged(verdict, question, told.get("latency_us", 0) / 1e6)
 
     def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:
         if row["event"] is not None:

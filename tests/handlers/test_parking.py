@@ -3,10 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import orjson
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ from tests.eventually import assert_eventually
 from tests.fakes.guards import HeldGuards
 from tests.fakes.machines import DOOR, compiled, create, door, identified, move, sent
 from tests.fakes.machines import command as body_of
-from tests.fakes.ports import NOBODY_KNOWS, CommandRecord, ScriptedGuards
+from tests.fakes.ports import ENGINE, NOBODY_KNOWS, CommandRecord, ScriptedGuards
 from tests.fakes.store import START, MemoryStore
 from tests.fakes.turns import Turns, events, histories, outcome, replies
 
@@ -95,6 +97,42 @@ async def test_an_answer_lets_them_be_judged_in_their_order() -> None:
     assert ["ajar", "open", "shut"] == [event["to_state"] for event in events(rows)]
     assert ([], 6, 1) == (parked(turns), turns.owned[0].next_offset, len(guards.asked))
     assert [(6, "accepted")] == said(await turns.take(sent(move("w", "open", "again"))))
+
+
+def digest_of(inputs: dict[str, Any]) -> str:
+    """Digest a guard's inputs as the contract says a reader can."""
+    return sha256(rfc8785.dumps(inputs)).hexdigest()[:32]
+
+
+async def test_what_a_guard_was_asked_is_kept_with_the_outcome() -> None:
+    """The digest of its inputs, how long it took, and when it was asked where that was before the decision."""
+    turns, guards = held("w")
+    await turns.take(sent(create("w")), sent(create("v")), sent(create("u")))
+    before = {name: turns.workflow(name)._asdict() for name in "wvu"}
+    opened, refused = await turns.take(pull("v"), pull("u", context={"strong": False}))
+    event = orjson.loads(opened.event or b"")
+    body = move("v", "pull", **STRONG)
+    inputs = {
+        "workflow": before["v"], "command": body, "actor": {"name": None, "tenant": None}, "children": [], "slas": [],
+        "now": event["timestamp"],
+    }  # fmt: skip
+    kept = {"outcome": "allow", "engine": ENGINE, "inputs_digest": digest_of(inputs), "latency_us": 0}
+    assert kept == event["verdict"]
+    inputs |= {"workflow": before["u"], "command": move("u", "pull", context={"strong": False})}
+    kept |= {"outcome": "deny", "inputs_digest": digest_of(inputs)}
+    assert kept == orjson.loads(refused.reply or b"")["rejection"]["why"]["verdict"]
+    await turns.take(pull("w"))
+    asked_at = written(turns.store.now)
+    turns.seconds += 0.25
+    turns.store.now += SECOND
+    await guards.let_go()
+    await assert_eventually("due", lambda: _due(turns), poll_seconds=0)
+    turns.seconds += 9
+    (late,) = await turns.take()
+    event = orjson.loads(late.event or b"")
+    inputs |= {"workflow": before["w"], "command": move("w", "pull", **STRONG), "now": asked_at}
+    kept |= {"outcome": "allow", "inputs_digest": digest_of(inputs), "latency_us": 250_000, "asked_at": asked_at}
+    assert (kept, written(turns.store.now)) == (event["verdict"], event["timestamp"])
 
 
 async def test_an_answer_within_the_budget_parks_nothing() -> None:

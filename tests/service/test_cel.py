@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from contracts.predicates import Guard, Verdict
-from domain.cel_text import clauses, paths
+from domain.cel_text import clauses, paths, reads
 from domain.guards import Question
 from service.predicates.cel import BYTES_MAX, CelEngine
 
@@ -48,6 +48,13 @@ async def asked(engine: CelEngine, expression: str, inputs: dict[str, Any] | Non
         "size(command.context.items.map(i, i.id)) == 2",
         "command.context.hold == true || true",
         "workflow.owner == null",
+        ".workflow.state == 'ACTIVE' && workflow.version == 3",
+        "workflow.version == 3 && size(workflow) == 4",
+        "size(workflow) == 4 && workflow.version == 3",
+        'command["context"].ratio == 0.5 && command.context.items[0].n == 1',
+        "(command).context.ratio == 0.5 && {'a': command}.a.context.ratio == 0.5",
+        "command.context == command['context'] && !has(command.reason)",
+        "actor.name.startsWith('a') && command.context.items.size() == 2",
     ],
 )
 async def test_an_expression_that_is_true_opens(engine: CelEngine, expression: str) -> None:
@@ -216,6 +223,26 @@ async def test_loops_over_usual_inputs_are_judged(engine: CelEngine) -> None:
 def test_a_conjunction_falls_into_its_clauses(expression: str, expected: tuple[str, ...]) -> None:
     """Texts, comments, brackets and weaker operators keep a clause together."""
     assert clauses(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("workflow.a.b && workflow.c || now", {"workflow": {"a": {"b": None}, "c": None}, "now": None}),
+        ("workflow.a.b && workflow.a", {"workflow": {"a": None}}),
+        ("workflow.a && workflow.a.b", {"workflow": {"a": None}}),
+        (
+            "workflow[x].a && actor.roles.exists(r, r == actor.name)",
+            {"workflow": None, "actor": {"roles": None, "name": None}},
+        ),
+        (".workflow.a", None),
+        ("size(.workflow.a)", None),
+        ("1 == 1", {}),
+    ],
+)
+def test_an_expression_is_given_what_it_reads(expression: str, expected: dict[str, Any] | None) -> None:
+    """The whole of what is named, and no more, unless it is named in a way that this does not follow."""
+    assert expected == reads(expression)
 
 
 def test_paths_begin_with_a_variable() -> None:

@@ -3,13 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
 from service.predicates.engines import Engines
 from service.predicates.reports import Reports
 from service.telemetry import Telemetry
+from tests.service.test_cel import INPUTS
 
 ALLOWED = Verdict(outcome="allow", engine="remote")
+TRUE = Question(Guard(engine="cel", expression="workflow.version == 3"), INPUTS)
+FALSE = Question(Guard(engine="cel", expression="workflow.version == 4"), INPUTS)
+RULE = Question(Guard(engine="jsonlogic", expression='{"==":[{"var":"workflow.version"},3]}'), INPUTS)
+NEVER = Question(Guard(engine="jsonlogic", expression="false"), INPUTS)
 
 
 class HeldRemote:
@@ -50,12 +57,12 @@ async def test_an_engine_in_process_answers_at_once() -> None:
 async def test_answers_come_back_in_the_order_of_the_questions() -> None:
     """Also where they are of several engines, and one of them takes its time."""
     remote = HeldRemote()
-    names = [("remote", "a"), ("cel", "false"), ("remote", "b"), ("jsonlogic", "{}"), ("cel", "true")]
+    names = [("remote", "a"), ("cel", "false"), ("remote", "b"), ("cel", "true")]
     answer = asyncio.ensure_future(Engines(remote).ask([question(*each) for each in names]))
     assert [["a", "b"]] == [asked for asked, _ in remote.asked]
     remote.asked[0][1].set_result([ALLOWED, Verdict(outcome="deny", clause="b", engine="remote")])
     assert [("remote", "allow"), ("cel", "deny"), ("remote", "deny"), ("cel", "allow")] == [
-        (verdict.engine, verdict.outcome) for verdict in await answer if verdict.engine != "jsonlogic"
+        (verdict.engine, verdict.outcome) for verdict in await answer
     ]
 
 
@@ -108,3 +115,37 @@ async def test_closing_closes_the_remote_engine() -> None:
     remote = HeldRemote()
     await Engines(remote).close()
     assert remote.closed
+
+
+async def test_each_question_goes_to_its_engine() -> None:
+    """Mixed as they come, each answer in its question's place."""
+    found = await Engines().ask([RULE, TRUE, NEVER, FALSE, RULE])
+    expected = [
+        ("jsonlogic", "allow"),
+        ("cel", "allow"),
+        ("jsonlogic", "deny"),
+        ("cel", "deny"),
+        ("jsonlogic", "allow"),
+    ]
+    assert expected == [(verdict.engine, verdict.outcome) for verdict in found]
+    assert [] == list(await Engines().ask([]))
+
+
+@pytest.mark.parametrize("question", [TRUE, RULE])
+async def test_an_engine_of_this_process_answers_at_once(question: Question) -> None:
+    """A turn need not wait for it, and parks nothing."""
+    answer = Engines().ask([question])
+    assert isinstance(answer, asyncio.Future)
+    assert answer.done()
+    assert [Verdict(outcome="allow", engine=question.guard.engine)] == answer.result()
+
+
+def test_what_is_wrong_is_found_by_the_language() -> None:
+    """A place is told where the engine knows one."""
+    assert None is Engines().compile(TRUE.guard)
+    flaw = Engines().compile(Guard(engine="cel", expression="1 +"))
+    assert flaw is not None
+    assert ("Syntax error" in flaw.message, ()) == (True, flaw.path)
+    flaw = Engines().compile(Guard(engine="jsonlogic", expression='{"and":[true,{"nosuch":1}]}'))
+    assert flaw is not None
+    assert ("and", 1) == flaw.path

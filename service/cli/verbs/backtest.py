@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from domain.backtest import Comparison, in_order
 from domain.definition import Definition
 from handlers.backtest import Candidate
+from service.adapters import judging
 from service.backtest import Report
 from service.backtest import backtest as judge_recorded
 from service.broker.positions import reading as reading_topics
@@ -20,7 +21,6 @@ from service.cli.output import ERR, OUT, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
 from service.cli.verbs.definitions import FileArgument, definitions, usable
 from service.cli.verbs.options import AsJson, read_text
-from service.predicates.cel import CelEngine
 from service.settings import Settings
 from service.store.definitions import list_definitions
 from service.store.migrating import STATEMENT_SECONDS_MAX
@@ -67,11 +67,11 @@ def backtest(
 async def _compare(
     chosen: Settings, definition: Definition, name: str, workflows: int, since: datetime | None
 ) -> Comparison:
-    candidate = Candidate(definition, CelEngine(), chosen.limits)
     address = bootstrap_servers(chosen)
     async with (
         reading(database_url(chosen), seconds_max=STATEMENT_SECONDS_MAX) as connection,
         reading_topics(address, chosen.topics, chosen.group_id, seconds_max=None) as reader,
+        judging(chosen) as engines,
     ):
         if not await list_definitions(connection, name):
             raise RefusedError(f"no definition {name} is in the store, so no commands were decided by it")
@@ -79,7 +79,7 @@ async def _compare(
             return await judge_recorded(
                 connection,
                 reader,
-                candidate,
+                Candidate(definition, engines, chosen.limits),
                 name,
                 since=None if since is None else since.replace(tzinfo=since.tzinfo or UTC),
                 limit=workflows,

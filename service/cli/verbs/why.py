@@ -5,18 +5,29 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import typer
 
+from domain.definition import Definition
 from service.cli.exits import RefusedError
 from service.cli.main import app, run
 from service.cli.output import OUT, say_json
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson
 from service.cli.verbs.reach import asking
-from service.cli.verbs.wording import rejection_lines, reply_lines
+from service.cli.verbs.wording import rejection_lines, reply_lines, verdict_line
 from service.store.load import load_definition
 from service.store.pool import Connection
-from service.store.reads import Found, ParkedCommand, get_workflow, last_event, outcomes_of_command, parked, refusals
+from service.store.reads import (
+    Found,
+    ParkedCommand,
+    get_workflow,
+    history,
+    last_event,
+    outcomes_of_command,
+    parked,
+    refusals,
+)
 
 Document = dict[str, Any]
 
@@ -25,8 +36,8 @@ Document = dict[str, Any]
 def why(
     subject: Annotated[str, typer.Argument(metavar="WORKFLOW|COMMAND_ID", show_default=False)],
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every refusal, also those before its last change.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many refusals, the newest.")] = 20,
+    every: Annotated[bool, typer.Option("--all", help="Every refusal and guard, also before its last change.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many refusals and guards, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Say why a workflow is in its state, or what became of a command and why; exits 1 if nothing is known."""
@@ -78,6 +89,9 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
     definition = await load_definition(connection, workflow.definition, workflow.definition_version)
     waiting = await parked(connection, workflow.workflow_id, limit=limit)
     ways = () if definition is None else definition.outgoing.get(workflow.state, ())
+    newest = limit if every else 1
+    bodies = await history(connection, workflow.workflow_id, after=workflow.sequence - newest, limit=newest)
+    events = map(orjson.loads, bodies)
     return {
         "workflow_id": workflow.workflow_id,
         "definition": workflow.definition,
@@ -86,6 +100,7 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
         "version": workflow.version,
         "open": found.is_open,
         "last_change": None if last is None else last.event,
+        "guards": [_guarded(event, definition) for event in events if "verdict" in event],
         "refusals": [outcome.reply for outcome in refused],
         "parked": _written(waiting),
         "allowed": [
@@ -93,6 +108,16 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
             for way in ways
         ],
     }
+
+
+def _guarded(event: Document, definition: Definition | None) -> Document:
+    """Return what let a transition pass; its expression is there if the workflow is on the same definition still."""
+    fields = ("sequence", "timestamp", "transition", "from_state", "to_state", "command_id")
+    way = None
+    if definition is not None and definition.version == event["definition_version"]:
+        way = definition.by_name.get((event["from_state"], event["transition"]))
+    guard = way.guard.expression if way is not None and way.guard is not None else None
+    return {field: event.get(field) for field in fields} | {"guard": guard, "verdict": event["verdict"]}
 
 
 def _written(waiting: Sequence[ParkedCommand]) -> list[Document]:
@@ -123,6 +148,11 @@ def _standing(workflow: Document) -> Iterator[str]:
         for field in ("actor", "reason", "occurred_at"):
             if field in change:
                 yield f"  {field}  {change[field]}"
+    for each in workflow.get("guards", ()):
+        yield f"guarded at {each['timestamp']}  {each['transition']}: {each['from_state']} to {each['to_state']}"
+        if each["guard"]:
+            yield f"  if       {each['guard']}"
+        yield f"  guard    {verdict_line(each['verdict'])}"
     for reply in workflow["refusals"]:
         yield f"refused at {reply['decided_at']}  command {reply['command_id']}"
         yield from rejection_lines(reply["rejection"])

@@ -27,11 +27,25 @@ def rejection_lines(rejection: Json) -> Iterator[str]:
         yield f"  because  {why.get('clause')}"
         for name, value in (why.get("values") or {}).items():
             yield f"           {name} = {orjson.dumps(value).decode()}"
+        if why.get("verdict"):
+            yield f"  guard    {verdict_line(why['verdict'])}"
     allowed = rejection.get("allowed")
     if allowed is not None:
         yield f"  allowed  {', '.join(map(way_out, allowed)) or 'nothing'}"
     if rejection.get("retryable"):
         yield "  it may pass later: send the same command again, with the same command_id"
+
+
+def verdict_line(verdict: Json) -> str:
+    """Say what is kept of a guard's verdict."""
+    said = f"{verdict['engine']} said {verdict['outcome']}"
+    if "policy_version" in verdict:
+        said += f" by policy {verdict['policy_version']}"
+    if "latency_us" in verdict:
+        said += f" after {verdict['latency_us'] / 1000:.3f} ms"
+    if "inputs_digest" in verdict:
+        said += f", inputs {verdict['inputs_digest']}"
+    return f"{said}, asked at {verdict['asked_at']}" if "asked_at" in verdict else said
 
 
 def way_out(allowed: Json) -> str:

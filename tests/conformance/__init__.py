@@ -1,0 +1,1 @@
+"""The published conformance suites of both guard languages, run on the engines as the product sets them up."""
