@@ -5,6 +5,7 @@
 
 import asyncio
 import sys
+from typing import cast
 
 import orjson
 import uvloop
@@ -25,8 +26,7 @@ class Talk(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way to answer."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of asyncio's
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and answer each request that is whole."""

@@ -19,6 +19,8 @@ from service.local.process import Command, Watched, until
 
 ANSWER_SECONDS = 0.005
 START_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+"""A slow moment of the machine is to show in the rate, not as commands that were refused."""
 PORTS = range(16000, 20000)
 POLICED = "bench.policed"
 RING = f"""
@@ -55,7 +57,8 @@ async def remote(ground: Ground, scale: Scale, say: Say) -> Policed:
     """Measure transitions that a policy engine in another process allows, asked in batches."""
     found = Policed()
     async with _engine(ground.folder) as url:
-        chosen = ground.chosen.model_copy(update={"predicate_url": url, "predicate_dialect": "json"})
+        patient = {"guard_seconds": PATIENCE_SECONDS, "predicate_seconds": PATIENCE_SECONDS}
+        chosen = ground.chosen.model_copy(update={"predicate_url": url, "predicate_dialect": "json", **patient})
         async with place(replace(ground, chosen=chosen), "remote") as where:
             await define(where.database_url, RING)
             n_parts = where.settings.partitions
