@@ -1,5 +1,6 @@
 """Recorded commands judged again: the journal says what was decided, the topic what was asked; nothing is changed."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from handlers.ports import Record
 from service.broker.positions import Reader
 from service.store.pool import Connection
 from service.store.recorded import Answered, answered, chosen
+
+AT_ONCE = 50
 
 Report = Callable[[int, int], None]
 
@@ -25,7 +28,8 @@ async def backtest(
 ) -> Comparison:
     """Judge the commands of a definition's newest workflows again; `report` hears how many are done, of how many.
 
-    One partition at a time, so that no more than the records of its chosen workflows are in memory.
+    One partition at a time, so that no more than the records of its chosen workflows are in memory. Some workflows side
+    by side, since an engine may take its time to answer.
     """
     comparison = Comparison()
     workflows = await chosen(connection, definition, since=since, limit=limit)
@@ -37,8 +41,12 @@ async def backtest(
             decided |= some
         offsets = {each.record_offset for rows in decided.values() for each in rows}
         records: dict[int, Record] = {record.offset: record async for record in reader.commands(part, offsets)}
-        for workflow_id, rows in decided.items():
-            recorded = [Recorded(records.get(row.record_offset), row.reply, row.event, row.digest) for row in rows]
-            await judge_again(workflow_id, recorded, candidate, comparison)
+        recorded = [
+            (name, [Recorded(records.get(row.record_offset), row.reply, row.event, row.digest) for row in rows])
+            for name, rows in decided.items()
+        ]
+        for start in range(0, len(recorded), AT_ONCE):
+            together = recorded[start : start + AT_ONCE]
+            await asyncio.gather(*(judge_again(name, kept, candidate, comparison) for name, kept in together))
             report(comparison.workflows, total)
     return comparison
