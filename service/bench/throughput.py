@@ -154,7 +154,7 @@ async def guarded(ground: Ground, scale: Scale, say: Say) -> Guarded:
             what = f"guarded, round {number} of {scale.rounds}"
             found.without.append(await runs.round(free.transitions(scale.transitions), f"{what}, without"))
             found.guarded.append(await runs.round(watched.transitions(scale.transitions), what))
-            say(f"{what}: {found.guarded[-1].per_second:,.0f}/s; without {found.without[-1].per_second:,.0f}/s")
+            say(f"{what}: {_told(found.guarded[-1])}; without {_told(found.without[-1])}")
     return found
 
 
@@ -175,6 +175,11 @@ async def memory(ground: Ground, scale: Scale, say: Say) -> dict[int, int | None
             held[goal] = runs.worker.usage().rss_bytes
             say(f"memory: {held[goal]:,} bytes after {goal:,} transitions")
     return held
+
+
+def _told(taken: Round) -> str:
+    cpu = "" if taken.cpu_seconds is None else f" at {taken.cpu_seconds / taken.commands * 1e6:.0f} us of CPU each"
+    return f"{taken.per_second:,.0f}/s{cpu}"
 
 
 def _database(where: Place) -> str:
