@@ -136,17 +136,17 @@ def test_a_file_holds_one_definition() -> None:
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
 )
-MACHINE = "name: a.b\nversion: 1\nstates:\n  s0: {initial: true}\n"
+ONE_STATE = "name: a.b\nversion: 1\nstates:\n  s0: {initial: true}\n"
 CONDITION = " and ".join(["a == 1"] * 150)
 HOSTILE = {
     "sources that nobody declared": (
-        MACHINE
+        ONE_STATE
         + "".join(f"  s{number}:\n" for number in range(1, 6_000))
         + f"transitions:\n  - {{name: x, to: s0, from: [{', '.join(f'q{number}' for number in range(7_000))}]}}\n",
         "UNKNOWN_STATE",
     ),
     "conditions of the greatest size": (
-        MACHINE
+        ONE_STATE
         + "transitions:\n"
         + "".join(
             f"  - {{name: t{number}, from: s0, to: s0, guard: {{python: '{CONDITION} and f({number})'}}}}\n"

@@ -79,6 +79,7 @@ async def test_a_denial_brings_the_policys_words() -> None:
     async with gates("reject") as (turns, _):
         (reply,) = await turns.replies(sent(move("w", "open", context={"deny": "late"})))
     rejection = reply["rejection"]
+    assert "remote" == rejection["why"].pop("verdict")["engine"]
     assert (
         "GUARD_DENIED",
         "the guard of open denied it: it is to be denied",
