@@ -47,6 +47,8 @@ async def test_a_denial_is_explained_in_the_policys_words(
         "because shop/pay command.context.amount = 250 limit = 100"
     ) in " ".join(why.decode().split())
     (rejection,) = [reply["rejection"] for reply in orjson.loads(why_json)["outcomes"]]
+    verdict = rejection["why"].pop("verdict")
+    assert ("remote", True) == (verdict["engine"], verdict["policy_version"].endswith(" r7"))
     assert {"clause": "shop/pay", "values": {"command.context.amount": 250, "limit": 100}} == rejection["why"]
 
 
