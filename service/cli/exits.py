@@ -10,12 +10,11 @@ from service.app import STUCK, NotReadyError
 from service.broker.cluster import TopicsError
 from service.event_logs.event import EventLogError
 from service.local.errors import LocalStackError
-from service.store.calendars import CalendarConflictError
-from service.store.definitions import DefinitionConflictError
 from service.store.partitions import WrongClusterError
 from service.store.pool import DatabaseUnreachableError
 from service.store.reads import TooSlowError
 from service.store.schema import SchemaError
+from service.store.versions import VersionTakenError
 from service.watch import StuckError
 
 
@@ -54,8 +53,7 @@ EXIT_OF: dict[type[Exception], Exit] = {
     StuckError: Exit.STUCK,
     Fault: Exit.SURROUNDINGS,
     KafkaError: Exit.SURROUNDINGS,
-    DefinitionConflictError: Exit.REFUSED,
-    CalendarConflictError: Exit.REFUSED,
+    VersionTakenError: Exit.REFUSED,
     EventLogError: Exit.USAGE,
 }
 EXPECTED = tuple(EXIT_OF)

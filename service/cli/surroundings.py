@@ -11,9 +11,10 @@ from service.definitions.files import read_definition, shipped
 from service.local.stack import LocalStack, running
 from service.settings import Settings
 from service.store import schema
-from service.store.definitions import DefinitionConflictError, apply_definition
+from service.store.definitions import apply_definition
 from service.store.pool import Connection, open_pool
 from service.store.schema import SchemaState
+from service.store.versions import VersionTakenError
 
 
 def settings() -> Settings:
@@ -97,7 +98,7 @@ async def _apply_shipped(opened: Connection, text: str) -> None:
         raise NotReadyError(f"a shipped definition does not check: {parsed.findings}")
     try:
         await apply_definition(opened, parsed, parsed.definition, text, applied_by="turnstile")
-    except DefinitionConflictError:
+    except VersionTakenError:
         return  # the team has given this version content of its own
 
 

@@ -11,10 +11,7 @@ from domain.canonical import canonical
 from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
 from service.store.pool import Connection, faults_of
-
-
-class CalendarConflictError(Exception):
-    """The version is taken by other content."""
+from service.store.versions import is_applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +40,12 @@ class StoredCalendar:
 async def apply_calendar(
     connection: Connection, parsed: ParsedCalendar, calendar: Calendar, source: str, *, applied_by: str | None
 ) -> bool:
-    """Store a version; returns False where the same is stored already. Raises CalendarConflictError."""
+    """Store a version; returns False where the same is stored already. Raises VersionTakenError."""
     name, version = calendar.name, calendar.version
     with faults_of():
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(hashtextextended('calendar ' || $1, 0))", name)
-            digest = await connection.fetchval(
-                "select digest from calendar where name = $1 and version = $2", name, version
-            )
-            if digest == parsed.digest:
+            if await is_applied(connection, "calendar", name, version, parsed.digest):
                 return False
-            if digest is not None:
-                raise CalendarConflictError(
-                    f"{name} version {version} is applied already and never changes: "
-                    f"give the change version {version + 1}"
-                )
             await connection.execute(
                 """
                 insert into calendar (name, version, body, holidays, holidays_from, source, digest, applied_by)

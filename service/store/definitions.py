@@ -7,10 +7,7 @@ from datetime import datetime
 from domain.definition import Definition
 from service.definitions.files import Parsed
 from service.store.pool import Connection, faults_of
-
-
-class DefinitionConflictError(Exception):
-    """The version is taken by other content."""
+from service.store.versions import is_applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +27,12 @@ class StoredDefinition:
 async def apply_definition(
     connection: Connection, parsed: Parsed, definition: Definition, source: str, *, applied_by: str | None
 ) -> bool:
-    """Store a version; returns False where the same is stored already. Raises DefinitionConflictError."""
+    """Store a version; returns False where the same is stored already. Raises VersionTakenError."""
     name, version = definition.name, definition.version
     with faults_of():
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", name)
-            digest = await connection.fetchval(
-                "select digest from definition where name = $1 and version = $2", name, version
-            )
-            if digest == parsed.digest:
+            if await is_applied(connection, "definition", name, version, parsed.digest):
                 return False
-            if digest is not None:
-                raise DefinitionConflictError(
-                    f"{name} version {version} is applied already and never changes: "
-                    f"give the change version {version + 1}"
-                )
             await connection.execute(
                 """
                 insert into definition (name, version, body, source, digest, applied_by)

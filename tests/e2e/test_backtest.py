@@ -1,17 +1,13 @@
 """A backtest of a real run: nothing under the same definition, what a run under it gives under a stricter one."""
 
 import asyncio
-import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import structlog
 from aiokafka import ConsumerRecord
 
 from service.app import Endpoints, running
@@ -20,8 +16,8 @@ from service.definitions.files import read_definition, shipped
 from service.predicates.cel import CelEngine
 from service.settings import Settings
 from tests.e2e.load import keep_sending
-from tests.e2e.outside import all_decided, busy, environment, read, rows
-from tests.e2e.test_cli import Terminal
+from tests.e2e.outside import all_decided, busy, read, rows
+from tests.e2e.terminal import Terminal
 from tests.e2e.test_parted import delete_before
 from tests.fakes.ports import CommandRecord
 from tests.fakes.store import MemoryStore
@@ -33,20 +29,6 @@ SAME = shipped()[NAME]
 STRICTER = SAME.replace("from: [ACTIVE, PAUSED, FAILED]", "from: [ACTIVE]").replace(
     "!has(command.context.hold)", "has(command.expected_version)"
 )
-
-
-@pytest.fixture
-def terminal(
-    settings: Settings, endpoints: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
-    """Give a shell in a folder of its own; the service beside it says nothing but errors."""
-    for name, text in environment(settings, endpoints).items():
-        if name.startswith("TURNSTILE_"):
-            monkeypatch.setenv(name, text)
-    monkeypatch.chdir(tmp_path)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    yield Terminal(tmp_path)
-    structlog.reset_defaults()
 
 
 async def _under(text: str, commands: list[ConsumerRecord], parts: int) -> Turns:

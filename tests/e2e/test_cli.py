@@ -1,25 +1,18 @@
 """The command line against a running service: what a person types, what comes back, and how it ends."""
 
 import asyncio
-import io
-import logging
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
 from uuid import uuid4
 
 import orjson
 import pytest
-import structlog
 
 from service.app import Endpoints, running
 from service.cli.exits import Exit
-from service.cli.main import main
 from service.definitions.files import shipped
 from service.settings import Settings
-from tests.e2e.outside import TURNSTILE, Put, command, creation, environment, move, send
+from tests.e2e.outside import Put, command, creation, move, send
+from tests.e2e.terminal import Said, Terminal
 from tests.eventually import assert_eventually
 
 pytestmark = pytest.mark.stack
@@ -51,75 +44,10 @@ LOG = """case:concept:name,concept:name,time:timestamp,org:resource
 """
 
 
-class Said(NamedTuple):
-    """What a run came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> list[Any]:
-        """Return the JSON lines on stdout."""
-        return [orjson.loads(line) for line in self.out.splitlines()]
-
-
-class Terminal:
-    """A shell with the settings of a test; a verb runs in a thread, since a process takes seconds to begin."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._one = asyncio.Lock()
-
-    async def __call__(self, *words: str, stdin: str = "") -> Said:
-        """Run the turnstile command and wait for its end."""
-        async with self._one, asyncio.timeout(90):
-            said = await asyncio.to_thread(_run, words, stdin)
-        assert "Traceback" not in said.err, said.err
-        return said
-
-    @asynccontextmanager
-    async def left_running(self, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run it as a process beside the block."""
-        process = await asyncio.create_subprocess_exec(
-            TURNSTILE, *words, cwd=self.folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-
-def _run(words: tuple[str, ...], stdin: str) -> Said:
-    code: object = None
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as err,
-    ):
-        patch.setattr(sys, "argv", ["turnstile", *words])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-    return Said(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
-
-
 @pytest.fixture
-def turnstile(
-    settings: Settings, endpoints: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
-    """Give a shell in a folder of its own; the service beside it says nothing but errors."""
-    for name, text in environment(settings, endpoints).items():
-        if name.startswith("TURNSTILE_"):
-            monkeypatch.setenv(name, text)
-    monkeypatch.chdir(tmp_path)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    yield Terminal(tmp_path)
-    structlog.reset_defaults()
+def turnstile(terminal: Terminal) -> Terminal:
+    """Give the shell under the name of what is typed in it."""
+    return terminal
 
 
 LOGIC = """\

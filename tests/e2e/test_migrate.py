@@ -1,17 +1,14 @@
 """Workflows moved to another version of their definition while the service runs: foreseen, done, killed, undone."""
 
 import asyncio
-import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
-import structlog
 
 from domain.evolve import MIGRATION
 from service.app import Endpoints, running
@@ -26,14 +23,13 @@ from tests.e2e.outside import (
     command,
     creation,
     define,
-    environment,
     move,
     put,
     rows,
     send,
     value,
 )
-from tests.e2e.test_cli import Terminal
+from tests.e2e.terminal import Terminal
 from tests.eventually import assert_eventually
 from tests.faults.history import Record
 from tests.faults.replay import Replay
@@ -44,20 +40,6 @@ GUIDE = Path(__file__).parents[2] / "docs" / "changing-definitions.md"
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORDS = ("definitions", "migrate", "alims.workflow", "--from", "1", "--to", "2", "--map", "PAUSED=ON_HOLD")
 REASON = ("--reason", "new names", "--give-up", "30")
-
-
-@pytest.fixture
-def terminal(
-    settings: Settings, endpoints: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Terminal]:
-    """Give a shell in a folder of its own; the service beside it says nothing but errors."""
-    for name, text in environment(settings, endpoints).items():
-        if name.startswith("TURNSTILE_"):
-            monkeypatch.setenv(name, text)
-    monkeypatch.chdir(tmp_path)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    yield Terminal(tmp_path)
-    structlog.reset_defaults()
 
 
 async def test_the_guide_does_what_it_says(settings: Settings, endpoints: Endpoints, terminal: Terminal) -> None:

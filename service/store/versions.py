@@ -1,0 +1,29 @@
+"""What is stored in versions that never change: definitions and calendars."""
+
+from typing import Literal
+
+from service.store.pool import Connection
+
+Kind = Literal["definition", "calendar"]
+
+
+class VersionTakenError(Exception):
+    """The version is taken by other content."""
+
+
+async def is_applied(connection: Connection, kind: Kind, name: str, version: int, digest: str) -> bool:
+    """Say whether a version is stored already, and keep others from storing one until the transaction ends.
+
+    Raises VersionTakenError where the version has another digest.
+    """
+    await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"{kind} {name}")
+    stored = await connection.fetchval(
+        f"select digest from {kind} where name = $1 and version = $2",  # noqa: S608 - one of two names of ours
+        name,
+        version,
+    )
+    if stored is not None and stored != digest:
+        raise VersionTakenError(
+            f"{name} version {version} is applied already and never changes: give the change version {version + 1}"
+        )
+    return stored is not None
