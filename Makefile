@@ -24,7 +24,7 @@ format: install ## rewrite the code in the house's format
 
 check: install ## lint, types, imports and the pure tests (under 2 minutes)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not stack and not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not stack and not slow"
 
 test: check ## check, then the tests on a real broker and a real database (under 18 minutes)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "stack and not slow"
