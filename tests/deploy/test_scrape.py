@@ -73,11 +73,12 @@ async def test_a_worker_is_watched(settings: Settings, endpoints: Endpoints, tmp
         running(settings, endpoints) as service,
         Client(endpoints.bootstrap_servers, topics=settings.topics) as c,
     ):
-        reply = await c.send(
-            {"command_type": "create_workflow", "workflow_id": "watched", "definition": "alims.workflow"},
-            timeout_seconds=60,
-        )
-        assert "accepted" == reply.outcome
+        for command in (
+            {"command_type": "create_workflow", "definition": "alims.workflow"},
+            {"command_type": "request_transition", "target_state": "ACTIVE"},
+        ):
+            reply = await c.send(command | {"workflow_id": "watched"}, timeout_seconds=60)
+            assert "accepted" == reply.outcome
 
         async def leading() -> bool:
             return "turnstile_ticks_leading 1.0" in await ask(f"{service.address}/metrics")
@@ -88,7 +89,7 @@ async def test_a_worker_is_watched(settings: Settings, endpoints: Endpoints, tmp
         named = {name for expression in expressions() for name in metrics_of(expression)} - {"up"}
         assert set() == {name for name in named if name not in shown and name.removesuffix("_total") not in shown}
         decided = [s for family in page for s in family.samples if s.name == "workflow_transition_total"]
-        assert [("accepted", 1.0)] == [(sample.labels["result"], sample.value) for sample in decided]
+        assert [("accepted", 2.0)] == [(sample.labels["result"], sample.value) for sample in decided]
 
         program = shutil.which("prometheus")
         if program is None:

@@ -65,8 +65,8 @@ def named(event: dict[str, Any]) -> tuple[str, int]:
 
 
 def meaning(event: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event says, without what a second decision changes: its id and the moment."""
-    return {name: value for name, value in event.items() if name not in {"event_id", "timestamp"}}
+    """Return what an event says, without what a second decision changes: its id, the moment, its verdict."""
+    return {name: value for name, value in event.items() if name not in {"event_id", "timestamp", "verdict"}}
 
 
 async def test_a_restored_database_is_detected_adopted_and_decides_again(
