@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import aiokafka
 import structlog
+from aiokafka.errors import KafkaError
 
 from service import memory
 from service.adapters import Adapters, adapters
@@ -105,6 +107,7 @@ async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = ad
     memory.settle()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with running(settings, endpoints, choose=choose) as service:
@@ -116,6 +119,16 @@ async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = ad
             task.cancel()
         if failed in done:
             await failed
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in a line what the client's futures and tasks hold when nobody waits any more: it was heard elsewhere."""
+    error, future = context.get("exception"), context.get("future")
+    code = getattr(future.get_coro(), "cr_code", None) if isinstance(future, asyncio.Task) else None
+    if isinstance(error, KafkaError) or (code is not None and aiokafka.__name__ in code.co_filename):
+        log.info("client.unheard", error=repr(error))
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str, Any]:

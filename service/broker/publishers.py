@@ -244,26 +244,9 @@ async def _all(futures: "Sequence[asyncio.Future[object]]") -> None:
 
 
 async def _close(producer: AIOKafkaProducer | None) -> None:
-    """Stop a producer; what it was asked for and nobody awaits any longer counts as seen."""
+    """Stop a producer, and let its connections go even where it waits for answers that do not come."""
     if producer is None:
         return
-    asked = _unawaited(producer)
-    await _stop(producer)
-    for future in (*asked, *_unawaited(producer)):
-        _heard(future)
-
-
-def _unawaited(producer: AIOKafkaProducer) -> "list[asyncio.Future[object]]":
-    """Return what the producer keeps for whoever waits for its transaction: a deadline may have ended the waiting."""
-    manager = getattr(producer, "_txn_manager", None)
-    if manager is None or manager.transactional_id is None:
-        return []
-    offsets = [future for _, _, future in manager._pending_txn_offsets]  # noqa: SLF001
-    return offsets if manager._transaction_waiter is None else [*offsets, manager._transaction_waiter]  # noqa: SLF001
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, and let its connections go even where it waits for answers that do not come."""
     with suppress(KafkaError, OSError, TimeoutError, ValueError):
         async with asyncio.timeout(CLOSE_SECONDS_MAX):
             await producer.stop()
