@@ -20,6 +20,7 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stub
 from contracts.predicates import Verdict
 from domain.cel_text import Reads, Work, clauses, paths, reads, work
 from domain.guards import VARIABLES, Question
+from service.predicates.at_once import at_once
 from service.predicates.seen import ABSENT, held, values_seen
 
 ENGINE = "cel"
@@ -60,9 +61,7 @@ class CelEngine:
 
     def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer each question in its place, at once: the future is done."""
-        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        answer.set_result([self._answer(question.guard.expression, question.inputs) for question in questions])
-        return answer
+        return at_once([self._answer(question.guard.expression, question.inputs) for question in questions])
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         program = self._program(expression)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
+from service.predicates.at_once import at_once
 from service.predicates.cel import CelEngine
 from service.predicates.flaw import Flaw
 from service.predicates.jsonlogic import JsonLogicEngine
@@ -51,9 +52,7 @@ class Absent:
 
     def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer that nobody can tell, at once."""
-        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        answer.set_result([self._verdict(question) for question in questions])
-        return answer
+        return at_once([self._verdict(question) for question in questions])
 
     def _verdict(self, question: Question) -> Verdict:
         clause = question.guard.expression
@@ -110,9 +109,7 @@ class Engines:
         answers = [self._ask(name, [questions[at] for at in taken]) for name, taken in zip(names, places, strict=True)]
         if not all(answer.done() for answer in answers):
             return asyncio.ensure_future(_when_all(places, answers))
-        whole: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        whole.set_result(_in_order(places, [answer.result() for answer in answers]))
-        return whole
+        return at_once(_in_order(places, [answer.result() for answer in answers]))
 
     def _judged(self, engine: str, began: float, answer: "asyncio.Future[Sequence[Verdict]]") -> None:
         seconds = perf_counter() - began

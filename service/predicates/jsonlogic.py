@@ -18,6 +18,7 @@ from datalogic_py import DataHandle, DataLogicError, Engine, Rule
 from contracts.predicates import Verdict
 from domain.canonical import canonical
 from domain.guards import Question
+from service.predicates.at_once import at_once
 from service.predicates.flaw import Flaw, Path
 from service.predicates.jsonlogic_rule import DEPTH_MAX, Form, conjuncts, flaws, form, is_too_deep, paths
 from service.predicates.seen import values_seen
@@ -59,9 +60,7 @@ class JsonLogicEngine:
 
     def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
         """Answer each question in its place, at once: the future is done."""
-        answer: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        answer.set_result([self._answer(question.guard.expression, question.inputs) for question in questions])
-        return answer
+        return at_once([self._answer(question.guard.expression, question.inputs) for question in questions])
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         compiled = self._compiled(expression)
