@@ -1,11 +1,13 @@
 """How verbs speak: tables for people, JSON lines for programs, progress and errors on stderr."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +39,30 @@ def say_fields(fields: Mapping[str, Any]) -> None:
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         OUT.print(f"{name:<{width}}  {'-' if value is None else value}", markup=False)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[int, str | None], None]]:
+    """Give what tells how many are done, and what is waited for if so; off a terminal only a new wait is said."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        said: str | None = None
+
+        def report(done: int, waiting: str | None) -> None:
+            nonlocal said
+            bar.update(task, completed=done, description=waiting or title)
+            if waiting and waiting != said and not ERR.is_terminal:
+                ERR.print(waiting, markup=False)
+            said = waiting
+
+        yield report
 
 
 def complain(message: str) -> None:

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import ERR, OUT, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.definitions import usable
 from service.cli.verbs.options import AsJson, read_text
@@ -18,7 +17,6 @@ from service.event_logs.commands import Import, as_commands, number_of_commands
 from service.event_logs.csv_log import XES_COLUMNS, Columns
 from service.event_logs.discover import definition_name, discover, to_yaml
 from service.event_logs.drive import DriveResult, Pace, drive
-from service.event_logs.drive import Progress as Driven
 from service.event_logs.event import LoggedEvent
 from service.event_logs.read import log_name, read_log
 from service.settings import Settings
@@ -122,28 +120,12 @@ async def _apply(opened: Connection, parsed: Parsed, text: str, name: str) -> Ju
 
 async def _drive(chosen: Settings, address: str, events: list[LoggedEvent], target: Import, pace: Pace) -> DriveResult:
     total = number_of_commands(events)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
-        task = bar.add_task(target.log, total=total)
-        waiting: list[str | None] = [None]
-
-        def report(driven: Driven) -> None:
-            bar.update(task, completed=driven.replied, description=driven.waiting or target.log)
-            if driven.waiting and driven.waiting != waiting[0] and not ERR.is_terminal:
-                ERR.print(driven.waiting, markup=False)
-            waiting[0] = driven.waiting
-
+    with progress(target.log, total) as tell:
         return await drive(
             as_commands(events, target),
             bootstrap_servers=address,
             topics=chosen.topics,
-            report=report,
+            report=lambda driven: tell(driven.replied, driven.waiting),
             total=total,
             pace=pace,
         )

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from service.cli.exits import Exit, RefusedError, UnreadableError
 from service.cli.main import run as run_verb
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import OUT, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
 from service.cli.verbs.definitions import NameArgument, definitions
 from service.cli.verbs.options import AsJson
@@ -17,7 +16,6 @@ from service.cli.verbs.reach import broker_words
 from service.event_logs.drive import Pace
 from service.event_logs.wire import kafka_wire
 from service.migration.bulk import BATCH_MAX, Foreseen, Report, Source, Totals, carry_out, foresee
-from service.migration.bulk import Progress as Settled
 from service.migration.run import Run
 from service.settings import Settings
 from service.store.definitions import list_definitions
@@ -202,21 +200,5 @@ def _by_code(found: Foreseen) -> dict[str, int]:
 @contextmanager
 def _progress(run: Run, total: int | None) -> Iterator[Report]:
     title = f"{run.definition} {run.from_version} to {run.to_version}"
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        said: list[str | None] = [None]
-
-        def report(settled: Settled) -> None:
-            bar.update(task, completed=settled.settled, description=settled.waiting or title)
-            if settled.waiting and settled.waiting != said[0] and not ERR.is_terminal:
-                ERR.print(settled.waiting, markup=False)
-            said[0] = settled.waiting
-
-        yield report
+    with progress(title, total) as tell:
+        yield lambda settled: tell(settled.settled, settled.waiting)
