@@ -9,13 +9,13 @@ import typer
 
 from domain.calendar import FIRST, Calendar, day_of, hours_of
 from service.calendars.files import ParsedCalendar, read_calendar
-from service.cli.exits import Exit, RefusedError
+from service.cli.exits import Exit
 from service.cli.main import app, run
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import settings
-from service.cli.verbs.definitions import finding_line, say_finding
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
+from service.cli.verbs.versions import say_applied, say_finding, say_on_the_way, say_source, wanted
 from service.store.calendars import StoredCalendar, apply_calendar, list_calendars
 
 calendars = typer.Typer(no_args_is_help=True, help="Check, apply, list and show calendars, and reckon with them.")
@@ -56,11 +56,7 @@ def apply(
             return await apply_calendar(opened, parsed, found, text, applied_by=by)
 
     applied = run(work())
-    if as_json:
-        say_json({"name": found.name, "version": found.version, "digest": parsed.digest, "applied": applied})
-    else:
-        done = "applied" if applied else "is applied already"
-        OUT.print(f"{found.name} version {found.version} {done}", markup=False)
+    say_applied(found.name, found.version, parsed.digest, applied=applied, as_json=as_json)
 
 
 @calendars.command("list")
@@ -98,7 +94,7 @@ def show(
     elif as_json:
         say_json({**_json(found), "source": found.source, "holidays": orjson.loads(found.holidays)})
     else:
-        OUT.file.write(found.source if found.source.endswith("\n") else f"{found.source}\n")
+        say_source(found.source)
 
 
 class Differing(NamedTuple):
@@ -130,20 +126,13 @@ def say_dates(dates: Iterable[Differing]) -> None:
 
 def stored_calendar(name: str, version: int | None) -> StoredCalendar:
     """Return a version, the latest by default; raises RefusedError."""
-    found = run(_stored(name))
-    for each in found:
-        if version in (None, each.version):
-            return each
-    wanted = name if version is None else f"{name} version {version}"
-    raise RefusedError(f"no calendar {wanted}; `turnstile calendars list` shows what there is")
+    return wanted(run(_stored(name)), "calendar", name, version)
 
 
 def usable_calendar(text: str, name: str) -> tuple[ParsedCalendar, Calendar]:
     """Read a calendar that is to be used and say its findings on stderr; raises Exit if one is an error."""
     parsed = read_calendar(text)
-    for finding in parsed.findings:
-        if finding.severity == "error" or parsed.calendar is not None:
-            ERR.print(finding_line(finding, name), markup=False)
+    say_on_the_way(parsed.findings, name, usable=parsed.calendar is not None)
     if parsed.calendar is None:
         raise typer.Exit(Exit.REFUSED)
     return parsed, parsed.calendar

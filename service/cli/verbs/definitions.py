@@ -8,15 +8,16 @@ from typing import Annotated
 import orjson
 import typer
 
-from domain.definition import Definition, Finding
+from domain.definition import Definition
 from domain.graph import mermaid
 from domain.picture import svg
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import STDIN, AsJson, read_text
 from service.cli.verbs.reach import asking, changing
+from service.cli.verbs.versions import say_applied, say_finding, say_on_the_way, say_source, wanted
 from service.definitions.files import Parsed, read_definition
 from service.store.definitions import StoredDefinition, apply_definition, list_definitions
 from service.store.load import load_definition
@@ -66,11 +67,7 @@ def apply(
             return await apply_definition(opened, parsed, found, text, applied_by=by)
 
     applied = run(work())
-    if as_json:
-        say_json({"name": found.name, "version": found.version, "digest": parsed.digest, "applied": applied})
-    else:
-        done = "applied" if applied else "is applied already"
-        OUT.print(f"{found.name} version {found.version} {done}", markup=False)
+    say_applied(found.name, found.version, parsed.digest, applied=applied, as_json=as_json)
 
 
 @definitions.command("list")
@@ -94,7 +91,7 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
     if as_json:
         say_json({**_json(found), "source": found.source})
     else:
-        OUT.file.write(found.source if found.source.endswith("\n") else f"{found.source}\n")
+        say_source(found.source)
 
 
 @definitions.command()
@@ -142,24 +139,8 @@ def of_file(file: str) -> Definition:
 def usable(text: str, name: str) -> Parsed:
     """Read a definition that is to be used, and say its findings on stderr."""
     parsed = read_definition(text)
-    for finding in parsed.findings:
-        if finding.severity == "error" or parsed.definition is not None:
-            ERR.print(finding_line(finding, name), markup=False)
+    say_on_the_way(parsed.findings, name, usable=parsed.definition is not None)
     return parsed
-
-
-def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
-    """Print a finding where a person or an editor finds its place."""
-    if as_json:
-        fields = ("severity", "code", "message", "line", "column", "commands")
-        say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
-    else:
-        OUT.print(finding_line(finding, name), markup=False)
-
-
-def finding_line(finding: Finding, name: str) -> str:
-    """Say a finding as compilers do, so that editors find its place."""
-    return f"{name}:{finding.line or 1}:{finding.column or 1}: {finding.severity}: {finding.code}: {finding.message}"
 
 
 async def _stored(name: str | None) -> Sequence[StoredDefinition]:
@@ -168,21 +149,16 @@ async def _stored(name: str | None) -> Sequence[StoredDefinition]:
 
 
 async def _one(name: str, version: int | None) -> StoredDefinition:
-    found = await _stored(name)
-    for each in found:
-        if version in (None, each.version):
-            return each
-    wanted = name if version is None else f"{name} version {version}"
-    raise RefusedError(f"no definition {wanted}; `turnstile definitions list` shows what there is")
+    return wanted(await _stored(name), "definition", name, version)
 
 
 async def _of_store(name: str, version: int | None) -> Definition:
     """Load a version as workers do: what an earlier build applied is not checked anew."""
-    wanted = await _one(name, version)
+    stored = await _one(name, version)
     async with asking(settings()) as opened:
-        found = await load_definition(opened, wanted.name, wanted.version)
+        found = await load_definition(opened, stored.name, stored.version)
     if found is None:
-        raise RefusedError(f"{name} version {wanted.version} is gone")
+        raise RefusedError(f"{name} version {stored.version} is gone")
     return found
 
 
