@@ -6,14 +6,13 @@ Rounds of both kinds take turns on one worker, so that the machine's noise is in
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 from service.bench.load import Fleet
 from service.bench.place import STATES, Ground, define, place
 from service.bench.scale import BenchError, Say, Scale
-from service.bench.throughput import Round, course
+from service.bench.throughput import Guarded, course
 from service.local.ports import HOST, choose_port, is_open
 from service.local.process import Command, Watched, until
 
@@ -35,27 +34,9 @@ transitions:
 """
 
 
-@dataclass(slots=True)
-class Policed:
-    """Rounds with a remote guard on every transition, and as many without."""
-
-    rounds: list[Round] = field(default_factory=list)
-    free: list[Round] = field(default_factory=list)
-
-    @property
-    def per_second(self) -> float:
-        """The median round's guarded transitions per second."""
-        return median(each.per_second for each in self.rounds)
-
-    @property
-    def free_per_second(self) -> float:
-        """The median round's transitions per second without a guard."""
-        return median(each.per_second for each in self.free)
-
-
-async def remote(ground: Ground, scale: Scale, say: Say) -> Policed:
+async def remote(ground: Ground, scale: Scale, say: Say) -> Guarded:
     """Measure transitions that a policy engine in another process allows, asked in batches."""
-    found = Policed()
+    found = Guarded()
     async with _engine(ground.folder) as url:
         patient = {"guard_seconds": PATIENCE_SECONDS, "predicate_seconds": PATIENCE_SECONDS}
         chosen = ground.chosen.model_copy(update={"predicate_url": url, "predicate_dialect": "json", **patient})
@@ -67,13 +48,13 @@ async def remote(ground: Ground, scale: Scale, say: Say) -> Policed:
                 await runs.round([*policed.creates(), *free.creates()], "remote guards, creations (not counted)")
                 for number in range(1, scale.rounds + 1):
                     what = f"round {number} of {scale.rounds}"
-                    found.free.append(await runs.round(free.transitions(scale.transitions), f"no guards, {what}"))
-                    found.rounds.append(
+                    found.without.append(await runs.round(free.transitions(scale.transitions), f"no guards, {what}"))
+                    found.guarded.append(
                         await runs.round(policed.transitions(scale.transitions), f"remote guards, {what}")
                     )
                     say(
-                        f"{what}: {found.rounds[-1].per_second:,.0f}/s with remote guards, "
-                        f"{found.free[-1].per_second:,.0f}/s without"
+                        f"{what}: {found.guarded[-1].per_second:,.0f}/s with remote guards, "
+                        f"{found.without[-1].per_second:,.0f}/s without"
                     )
     return found
 
