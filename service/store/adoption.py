@@ -26,7 +26,7 @@ update partition
  where part = $1
 """
 # A parked command's offset orders it before what is read from now on, and must be no offset of the other log.
-ASIDE = "update parked set record_offset = record_offset - 2::bigint ^ 40 where part = $1"
+ASIDE = "update parked set record_offset = record_offset - (1::bigint << 40) where part = $1"
 EVENTS = """
 select workflow_id, sequence, event from journal
  where part = $1 and sequence is not null
