@@ -8,16 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, StrictInt, StringConstraints, Tag
 
-from contracts.definitions import Clause, DefinitionName, Prose
+from contracts.clauses import Clause, DefinitionName, Prose, TargetText
 
 # Half-open, by the clock on the wall: "22:00-06:00" ends on the next date, 24:00 is the date's end.
 Interval = Annotated[
     str,
     StringConstraints(strict=True, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
-]
-# Working time: "4h", "1h 30m", "2d"; how long a day is says the calendar.
-TargetText = Annotated[
-    str, StringConstraints(strict=True, max_length=40, pattern=r"^[0-9]{1,6}[dhms]( ?[0-9]{1,6}[hms])*$")
 ]
 DateText = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 ZoneName = Annotated[

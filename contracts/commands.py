@@ -129,7 +129,58 @@ class MigrateWorkflow(CommandFields):
         return self
 
 
-Command = CreateWorkflow | RequestTransition | RecoverWorkflow | UpdateMetadata | MigrateWorkflow
+class PauseSla(CommandFields):
+    """Hold an SLA by hand, all that are open unless one is named, until `resume_sla`."""
+
+    command_type: Literal["pause_sla"]
+    reason: Annotated[Text, Field(min_length=1)]
+    sla: Name | None = None
+
+
+class ResumeSla(CommandFields):
+    """Let an SLA run on that was paused, all of them unless one is named."""
+
+    command_type: Literal["resume_sla"]
+    reason: Annotated[Text, Field(min_length=1)]
+    sla: Name | None = None
+
+
+class ExtendSla(CommandFields):
+    """Promise `seconds` more of working time: the due instant of an open SLA moves, one that is breached stays so."""
+
+    command_type: Literal["extend_sla"]
+    reason: Annotated[Text, Field(min_length=1)]
+    sla: Name
+    seconds: float = Field(gt=0, le=315_360_000, allow_inf_nan=False)
+
+
+class SetPriority(CommandFields):
+    """Give a workflow a priority; SLAs whose target depends on it keep the time they have spent."""
+
+    command_type: Literal["set_priority"]
+    priority: Name
+
+
+class SetDueDate(CommandFields):
+    """Move a workflow's due date, or take it away with null; SLAs that are due then move with it."""
+
+    command_type: Literal["set_due_date"]
+    due_at: Instant | None
+
+
+SlaCommand = PauseSla | ResumeSla | ExtendSla
+Command = (
+    CreateWorkflow
+    | RequestTransition
+    | RecoverWorkflow
+    | UpdateMetadata
+    | MigrateWorkflow
+    | PauseSla
+    | ResumeSla
+    | ExtendSla
+    | SetPriority
+    | SetDueDate
+)
 AnyCommand = Annotated[Command, Field(discriminator="command_type")]
 COMMAND_MODELS: tuple[type[Command], ...] = (
     CreateWorkflow,
@@ -137,5 +188,10 @@ COMMAND_MODELS: tuple[type[Command], ...] = (
     RecoverWorkflow,
     UpdateMetadata,
     MigrateWorkflow,
+    PauseSla,
+    ResumeSla,
+    ExtendSla,
+    SetPriority,
+    SetDueDate,
 )
 COMMANDS: TypeAdapter[Command] = TypeAdapter(AnyCommand)

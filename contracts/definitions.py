@@ -7,7 +7,6 @@ Its JSON Schema serves editors; what the shape cannot say (names that must exist
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,21 +18,12 @@ from pydantic import (
     model_validator,
 )
 
+from contracts.clauses import Clause, DefinitionName, Label, Prose
 from contracts.policies import PolicyName
+from contracts.slas import SLAS_MAX, SlaDocument
 
-DefinitionName = Annotated[
-    str, StringConstraints(strict=True, max_length=200, pattern=r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$")
-]
-# A state or transition is often named by people ("Take in charge ticket"): any printable text without outer blanks.
-Label = Annotated[
-    str,
-    StringConstraints(
-        strict=True, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$"
-    ),
-]
 # An event type becomes a CloudEvents header and often a class name.
 EventType = Annotated[str, StringConstraints(strict=True, max_length=100, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
-Prose = Annotated[str, StringConstraints(strict=True, max_length=4000)]
 Expression = Annotated[str, StringConstraints(strict=True, min_length=1)]
 
 
@@ -51,17 +41,6 @@ RequiredField = Annotated[
 GUARD_LANGUAGES = ("cel", "jsonlogic", "remote", "python")
 
 
-class Clause(BaseModel):
-    """A part of the document; a key it does not know is an error, never ignored."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        model_title_generator=lambda model: model.__name__.removesuffix("Document"),
-    )
-
-
 class StateDocument(Clause):
     """A state; without clauses it is neither initial nor terminal."""
 
@@ -70,7 +49,7 @@ class StateDocument(Clause):
     terminal: StrictBool = False
     """A workflow that comes here has ended: no transition leaves it, and it does not count as open."""
     category: Label | None = Field(default=None, examples=["open", "running", "waiting", "done", "failed", "cancelled"])
-    """Groups states of different definitions for reports."""
+    """Groups states of different definitions for reports; the time of SLAs in `waiting` and `person` is told apart."""
     description: Prose | None = None
     """What the state means, for people."""
 
@@ -198,5 +177,7 @@ class DefinitionDocument(Clause):
     """What is bounded."""
     refusals: RefusalsDocument = Field(default_factory=RefusalsDocument)
     """Codes that clients know by another name."""
+    slas: Annotated[tuple[SlaDocument, ...], Field(max_length=SLAS_MAX)] = ()
+    """What is promised in time."""
     metadata_default: dict[str, JsonValue] = Field(default_factory=dict, examples=[{"type": "LIMS_WORKFLOW"}])
     """The metadata of a workflow whose creation brings none."""

@@ -46,6 +46,8 @@ HEADER_CAUSATION_ID = "causation_id"
 HEADER_HOPS = "turnstile_hops"
 HEADER_BROKER_TIME = "turnstile_broker_time"
 HEADER_ORIGIN = "turnstile_origin"
+# On what the service asks of itself: how many such commands led to this one.
+HEADER_DEPTH = "turnstile_depth"
 
 
 class Contract(BaseModel):

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from contracts.envelope import Contract, Id, Instant, JsonObject, Name, Text
 from contracts.predicates import Provenance
+from contracts.slas import SlaRecord
 
 Severity = Literal["info", "warning", "error", "critical"]
 Category = Literal["state", "metadata", "task", "sla", "audit", "definition"]
@@ -18,7 +19,9 @@ class Event(Contract):
     `timestamp` is the decision's time, `occurred_at` what the producer said; order is by `sequence`.
     `metadata` is the whole of the workflow's at creation, the merge patch afterwards. `definition_version` is the one
     the workflow is on after the event; where `category` is "definition", `details` has `from_version` and `to_version`.
-    `verdict` is there on a guarded transition.
+    `verdict` is there on a guarded transition. `slas` are the SLA records that the event changed, by name, as they are
+    after it; an event of an SLA alone that no command asked for leaves the version as it is. `effective_at` is there
+    where SLAs are promised: when the change counts for them.
     """
 
     event_id: UUID
@@ -47,3 +50,5 @@ class Event(Contract):
     details: JsonObject | None = None
     metadata: JsonObject | None = None
     verdict: Provenance | None = None
+    slas: dict[str, SlaRecord] | None = None
+    effective_at: Instant | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contracts.commands import Command
-from domain.decide import Accepted, Decision
+from domain.decision import Accepted, Decision
 from domain.definition import RECOVER
 
 Json = Mapping[str, Any]

@@ -13,7 +13,8 @@ import orjson
 
 from contracts.predicates import Guard
 from domain.cel_text import clauses
-from domain.definition import Definition, EventTypes, Path, State, Transition
+from domain.definition import Definition, EventTypes, State, Transition
+from domain.findings import Path
 from domain.model_check import explore
 
 Effect = Literal["takes away", "adds", "changes"]

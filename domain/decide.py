@@ -4,9 +4,7 @@ The checks before these (reading, idempotency, age) are in `domain.idempotency`;
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 from contracts.commands import (
     Command,
@@ -18,45 +16,16 @@ from contracts.commands import (
 )
 from contracts.predicates import Verdict
 from contracts.rejections import Code
+from domain.decision import Accepted, Circumstances, Decision, Facts, event_of
 from domain.definition import RECOVER, Definition, Transition
 from domain.evolve import CREATED_DETAILS, MIGRATION, evolve
 from domain.guards import Question, kept
-from domain.ids import event_id
 from domain.instants import written
 from domain.migration import EVENT_TYPE, Target, resolve
 from domain.rejections import Refusal, allowed_now, refusal
+from domain.sla_commands import TimeCommand, decide_time
 from domain.workflow import Workflow
 
-
-class Circumstances(NamedTuple):
-    """What a decision is made in: when, under which incarnation of the partition, in which conversation.
-
-    `now` is as `domain.instants` writes it, `command_id` the command's as text: each is written many times.
-    """
-
-    now: str
-    incarnation: UUID
-    command_id: str
-    correlation_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What only the store can see: ids taken elsewhere, and room under `max_open` by definition; empty until told."""
-
-    taken: Mapping[str, str] = field(default_factory=dict)
-    room: Mapping[str, int] = field(default_factory=dict)
-
-
-class Accepted(NamedTuple):
-    """A change: its events in order, the workflow after them, and by how much it changed the number of open ones."""
-
-    events: tuple[dict[str, Any], ...]
-    workflow: Workflow
-    open_delta: int
-
-
-Decision = Accepted | Refusal
 NOWHERE = Target()
 
 
@@ -84,7 +53,7 @@ def decide(
             Code.UNKNOWN_DEFINITION,
             f"{workflow.definition} version {workflow.definition_version} is not in the store; apply it first",
         )
-    if isinstance(command, UpdateMetadata | MigrateWorkflow):
+    if not isinstance(command, RequestTransition | RecoverWorkflow):
         return _unguarded(command, workflow, definition, target, facts=facts, circumstances=circumstances)
     transition = _resolve(command, workflow, definition)
     if isinstance(transition, Refusal):
@@ -105,7 +74,7 @@ def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstan
         "command": command.model_dump(mode="json", exclude_none=True),
         "actor": {"name": command.requested_by, "tenant": command.tenant},
         "children": [],
-        "slas": [],
+        "slas": [{"name": name} | record for name, record in sorted((workflow.slas or {}).items())],
         "now": circumstances.now,
     }
 
@@ -139,7 +108,7 @@ def _create(
     details = _creation_details(command)
     if terminal:
         details["terminal"] = True
-    event = _event(
+    event = event_of(
         command,
         circumstances,
         workflow_id=command.workflow_id,
@@ -285,7 +254,7 @@ def _moved(
             details["output"] = command.output
         if command.error is not None:
             details["error"] = command.error
-    event = _event(
+    event = event_of(
         command,
         circumstances,
         workflow_id=workflow.workflow_id,
@@ -314,7 +283,7 @@ def _moved(
 def _updated(
     command: UpdateMetadata, workflow: Workflow, definition: Definition, circumstances: Circumstances
 ) -> Accepted:
-    event = _event(
+    event = event_of(
         command,
         circumstances,
         workflow_id=workflow.workflow_id,
@@ -332,7 +301,7 @@ def _updated(
 
 
 def _unguarded(
-    command: UpdateMetadata | MigrateWorkflow,
+    command: UpdateMetadata | MigrateWorkflow | TimeCommand,
     workflow: Workflow,
     definition: Definition,
     target: Target,
@@ -343,6 +312,9 @@ def _unguarded(
     """Decide what takes no transition."""
     if isinstance(command, UpdateMetadata):
         return _stale(command, workflow, definition) or _updated(command, workflow, definition, circumstances)
+    if not isinstance(command, MigrateWorkflow):
+        stale = _stale(command, workflow, definition)
+        return decide_time(command, workflow, definition, stale=stale, circumstances=circumstances)
     return _migrated(command, workflow, definition, target, facts=facts, circumstances=circumstances)
 
 
@@ -361,7 +333,7 @@ def _migrated(
     delta = (workflow.state in definition.terminal) - (found.state in found.definition.terminal)
     if delta > 0 and facts.room.get(definition.name, 1) <= 0:
         return _full(found.definition)
-    event = _event(
+    event = event_of(
         command,
         circumstances,
         workflow_id=workflow.workflow_id,
@@ -388,24 +360,6 @@ def _full(definition: Definition) -> Refusal:
         clause="open < max_open",
         values={"max_open": definition.max_open},
     )
-
-
-def _event(command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return an event as it is written: fields without a value are left out."""
-    fields["event_id"] = event_id(circumstances.incarnation, fields["workflow_id"], fields["sequence"])
-    fields["timestamp"] = circumstances.now
-    fields["command_id"] = fields["causation_id"] = circumstances.command_id
-    fields["correlation_id"] = circumstances.correlation_id or circumstances.command_id
-    fields["severity"] = "info"
-    if command.requested_by is not None:
-        fields["actor"] = command.requested_by
-    if command.reason is not None:
-        fields["reason"] = command.reason
-    if command.tenant is not None:
-        fields["tenant"] = command.tenant
-    if command.occurred_at is not None:
-        fields["occurred_at"] = written(command.occurred_at)
-    return fields
 
 
 def _creation_details(command: CreateWorkflow) -> dict[str, Any]:

@@ -5,7 +5,7 @@ How the machine would run is `domain.model_check`'s.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,39 +22,24 @@ from contracts.rejections import Code
 from domain.canonical import canonical
 from domain.condition_text import Problem
 from domain.conditions import translate
+from domain.findings import Finding, Path
+from domain.sla_terms import SlaTerms, check_terms, compile_terms
 
-Path = tuple[str | int, ...]
 Shape = TypeVar("Shape", bound=BaseModel)
 
 # Clauses of the language that this build does not enforce yet; applying one would be a promise nobody keeps.
 # fmt: off
 LATER = frozenset({
-    "approvals", "assignment", "automations", "calendar", "children", "compensation", "dependencies", "depends_on",
+    "approvals", "assignment", "automations", "children", "compensation", "dependencies", "depends_on",
     "effects", "encryption", "entry", "escalation", "exit", "forms", "migrations",
     "phase", "priority", "retention", "retries", "roles", "routing",
-    "service_areas", "slas", "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
+    "substatus", "tasks", "teams", "templates", "tenants", "timeout", "timers",
     "unavailable", "webhooks"
 })
 # fmt: on
 
 # The transition that `recover_workflow` takes; it is a retry whether or not its clause says so.
 RECOVER = "recover"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to know about a document: an error forbids applying it. `line` and `column` count from 1.
-
-    `commands` is a shortest sequence that shows it: `create_workflow`, then names of transitions; empty if none does.
-    """
-
-    severity: Literal["error", "warning", "note"]
-    code: str
-    message: str
-    path: Path
-    line: int | None = None
-    column: int | None = None
-    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +103,7 @@ class Definition:
     metadata_default: dict[str, Any]
     max_retries: int | None = None
     terminal_code: Code = Code.TERMINAL_STATE
+    slas: Mapping[str, SlaTerms] = field(default_factory=dict)
 
 
 def check(document: object) -> tuple[Finding, ...]:
@@ -156,13 +142,15 @@ def _compiled(document: DefinitionDocument) -> Definition:
         by_target.setdefault((transition.source, transition.target), []).append(transition)
         outgoing.setdefault(transition.source, []).append(transition)
     events = document.events
+    initial = next(state.name for state in states.values() if state.initial)
+    terminal = frozenset(state.name for state in states.values() if state.terminal)
     return Definition(
         name=document.name,
         version=document.version,
         kind=document.kind,
-        initial=next(state.name for state in states.values() if state.initial),
+        initial=initial,
         states=states,
-        terminal=frozenset(state.name for state in states.values() if state.terminal),
+        terminal=terminal,
         transitions=transitions,
         by_target={between: tuple(reaching) for between, reaching in by_target.items()},
         by_name={(transition.source, transition.name): transition for transition in transitions},
@@ -179,6 +167,7 @@ def _compiled(document: DefinitionDocument) -> Definition:
         metadata_default=document.metadata_default,
         max_retries=document.limits.max_retries,
         terminal_code=Code(document.refusals.terminal_state),
+        slas={each.name: compile_terms(each, initial=initial, terminal=terminal) for each in document.slas},
     )
 
 
@@ -260,6 +249,7 @@ def _existing(document: Any, location: tuple[str | int, ...]) -> Path:  # noqa: 
 def _references(document: DefinitionDocument) -> Iterator[Finding]:
     yield from _states(document)
     yield from _transitions(document)
+    yield from check_terms(document)
     names = {declared.name for declared in document.transitions}
     listed = _listed(names)
     for name in document.events.by_transition:

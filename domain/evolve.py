@@ -9,6 +9,8 @@ Json = Mapping[str, Any]
 
 MIGRATION = "definition"
 """The category of an event that takes a workflow to another version of its definition."""
+SLA = "sla"
+"""The category of an event about SLAs; one that comes of another event, or of time, leaves the version as it is."""
 CREATED_DETAILS = ("name", "type", "service_area", "owner", "priority", "due_at", "estimated_seconds", "input")
 
 
@@ -16,8 +18,16 @@ def evolve(workflow: Workflow | None, event: Json) -> Workflow:
     """Return the workflow after `event`; None before its first.
 
     An event without a workflow is a creation, one of the category `MIGRATION` a migration, any other with `to_state` a
-    transition, with `metadata` a merge patch. Raises ValueError where the event does not follow the workflow.
+    transition, with `metadata` a merge patch; `changed` in its details are fields that get other values. The records
+    in `slas` take the places of those before. Raises ValueError where the event does not follow the workflow.
     """
+    after = _changed(workflow, event)
+    if "slas" in event:
+        after = after._replace(slas={**(after.slas or {}), **event["slas"]})
+    return after
+
+
+def _changed(workflow: Workflow | None, event: Json) -> Workflow:
     if workflow is None:
         return _created(event)
     if event["sequence"] != workflow.sequence + 1:
@@ -30,7 +40,8 @@ def evolve(workflow: Workflow | None, event: Json) -> Workflow:
         version=event["version"],
         sequence=event["sequence"],
         updated_at=event["timestamp"],
-        metadata=merge_patch(workflow.metadata, event.get("metadata", {})),
+        metadata=merge_patch(workflow.metadata, event["metadata"]) if "metadata" in event else workflow.metadata,
+        **event.get("details", {}).get("changed", {}),
     )
 
 

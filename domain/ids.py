@@ -3,7 +3,7 @@
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid5
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -19,6 +19,11 @@ def event_id(incarnation: UUID, workflow_id: str, sequence: int) -> str:
     digest = hashed.hexdigest()
     variant = _VARIANT[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-{_VERSION_5}{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+
+
+def follow_up_id(event: str, rule: str, index: int) -> str:
+    """Return the id of what the service itself sends because of an event: uuid5(event id, "rule:index")."""
+    return str(uuid5(UUID(event), f"{rule}:{index}"))
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from domain.definition import Definition, Finding, Path, Transition
+from domain.definition import Definition, Transition
+from domain.findings import Finding, Path
 from domain.stances import NEVER, Stance, stance
 
 CREATE = "create_workflow"

@@ -39,6 +39,7 @@ class Workflow(NamedTuple):
     last_error: str | None = None
     input: dict[str, Any] | None = None
     output: dict[str, Any] | None = None
+    slas: dict[str, Any] | None = None
 
 
 _FIELDS = Workflow._fields

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from contracts.rejections import Code
 from domain.backtest import Comparison, Ends, Json, Outcome, asked_for, outcome_of, recorded_outcome
-from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import evolve
 from domain.guards import Question

@@ -13,7 +13,7 @@ from datetime import datetime
 from time import perf_counter
 
 from contracts.dead_letters import DeadLetterReason
-from domain.decide import Facts
+from domain.decision import Facts
 from domain.instants import written
 from handlers.decode import Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Poison
@@ -21,7 +21,8 @@ from handlers.isolation import isolated
 from handlers.judgement import Given, Judgement, Limits
 from handlers.parking import Parking
 from handlers.ports import Guards, Ownership, ParkedRecord, Record, Store, Turn, Wanted
-from handlers.ticks import ReceivedTick, believed
+from handlers.promises import fire
+from handlers.ticks import Clock, ReceivedTick
 from handlers.written import answer_unbound, dead_letter
 
 YIELD_EVERY = 100
@@ -50,12 +51,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class CommandsHandler:
-    """Takes turns; holds nothing between them. `clock`, in seconds, tells how long guards take and decides nothing."""
+    """Takes turns; holds nothing between them. `timer`, in seconds, tells how long guards take and decides nothing."""
 
     store: Store
     guards: Guards
     limits: Limits = field(default_factory=Limits)
-    clock: Callable[[], float] = perf_counter
+    clock: Clock = field(default_factory=Clock)
+    timer: Callable[[], float] = perf_counter
 
     async def open(
         self, owned: Ownership, *, wake: Callable[[], None] = _nothing, timed_out: Callable[[], None] = _nothing
@@ -67,7 +69,7 @@ class CommandsHandler:
             guard_seconds_max=self.limits.guard_seconds_max,
             wake=wake,
             timed_out=timed_out,
-            clock=self.clock,
+            clock=self.timer,
         )
 
     async def take_turn(
@@ -89,6 +91,18 @@ class CommandsHandler:
         if due := parking.take():
             records = [*await self.store.parked_records(owned, due), *records]
         return await self._take(owned, records, wakeup, parking, applied)
+
+    async def fire(
+        self, owned: Ownership, tick: ReceivedTick, *, applied: Callable[[Taken], None]
+    ) -> tuple[Ownership, bool]:
+        """Take the steps that time has made due at a tick; say whether there may be more.
+
+        The tick is one whose commands are all decided. `applied` hears of the commit.
+        """
+        fired = await fire(self.store, self.clock, owned, tick)
+        if fired.turn is not None:
+            applied(Taken(fired.owned, fired.turn, owned.next_seq))
+        return fired.owned, fired.more
 
     async def _take(
         self,
@@ -131,11 +145,11 @@ class CommandsHandler:
         batch = [decode(record, command_bytes_max=self.limits.command_bytes_max) for record in records]
         loaded = await self.store.load(owned, _wanted(batch))
         next_offset = _after(owned, records)
-        owned, bad_ticks = _awake(owned, wakeup, loaded.now)
+        owned, bad_ticks = _awake(owned, wakeup, loaded.now, self.clock)
         batch = [*bad_ticks, *batch]
         if not batch:
             return Taken(owned, Turn(next_offset, loaded.now), owned.next_seq)
-        given = Given(owned, loaded, next_offset)
+        given = Given(owned, loaded, next_offset, self.clock)
         facts = Facts()
         budget = self.limits.guard_budget_seconds
         for _ in range(len(batch) + 2):  # each conflict over an id names one more, and there are no more than records
@@ -232,11 +246,11 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
     return Wanted(list(workflows), list(commands), list(definitions), list(undone))
 
 
-def _awake(owned: Ownership, wakeup: Wakeup, now: datetime) -> tuple[Ownership, list[Unreadable]]:
+def _awake(owned: Ownership, wakeup: Wakeup, now: datetime, clock: Clock) -> tuple[Ownership, list[Unreadable]]:
     """Return the ownership at the tick's time, and the ticks that are dead letters."""
     bad = list(wakeup.unreadable)
     if wakeup.tick is not None:
-        time = believed(wakeup.tick, now)
+        time = clock.believed(wakeup.tick, now)
         if isinstance(time, Unreadable):
             bad.append(time)
         elif owned.tick_time is None or time > owned.tick_time:

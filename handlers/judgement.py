@@ -9,22 +9,27 @@ from typing import Any, NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
-from domain.decide import NOWHERE, Accepted, Circumstances, Facts, decide
+from domain.decide import NOWHERE, decide
+from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
-from domain.instants import written
+from domain.instants import of_broker, written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal, refusal
+from domain.sla_events import attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
 from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
+from handlers.promises import calendars_for, keep_slas
+from handlers.ticks import Clock
 from handlers.written import (
     HOPS_MAX,
     accepted_rows,
     answer_unbound,
+    consequence_rows,
     dead_letter,
     dead_letter_row,
     forward_row,
@@ -66,11 +71,12 @@ class Unanswered(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a turn is decided on: the partition as it stands, what was loaded, and the offset after its records."""
+    """What a turn is decided on: the partition as it stands, what was loaded, the offset after its records, time."""
 
     owned: Ownership
     loaded: Loaded
     next_offset: int
+    clock: Clock = Clock()
 
 
 class Judgement:
@@ -85,7 +91,7 @@ class Judgement:
         given: Given,
         facts: Facts,
     ) -> None:
-        owned, loaded, next_offset = given
+        owned, loaded, next_offset, clock = given
         self._store = store
         self._guards = guards
         self._parking = parking
@@ -95,12 +101,13 @@ class Judgement:
         self._taken = {workflow_id: place.root_id for workflow_id, place in loaded.places.items()} | dict(facts.taken)
         self._room = dict(facts.room)
         self._facts = Facts(self._taken, self._room)
-        self._now = max(loaded.now, owned.tick_time) if owned.tick_time is not None else loaded.now
+        self._clock = clock
+        self._now = clock.now(loaded.now, owned.tick_time)
         self._now_written = written(self._now)
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
         self._last_events = dict(loaded.last_events)
-        self._turn = Turn(next_offset, self._now)
+        self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
 
@@ -142,12 +149,16 @@ class Judgement:
                 self._turn.created.append(workflow)
             elif before is not workflow:
                 self._turn.changed.append(workflow)
+            keep_slas(self._turn, before, workflow)
         self._turn.open_deltas = {name: delta for name, delta in self._turn.open_deltas.items() if delta}
         return self._turn
 
     async def _receive_command(self, received: Readable) -> None:
         """Find out whether it is this command's turn, here; then judge it."""
         record, command = received.record, received.command
+        if self._clock.logical:
+            self._now = self._clock.now(self._loaded.now, self._owned.tick_time, command.occurred_at)
+            self._now_written = written(self._now)
         if isinstance(record, ParkedRecord):
             if self._stays(record.parked):
                 return
@@ -191,6 +202,7 @@ class Judgement:
             self._wait(received, decision)
             return
         if isinstance(decision, Accepted) and definition is not None:
+            decision = await self._attend(received, decision, workflow, definition)
             decision = self._accept(received, decision, definition, root_id)
         if isinstance(decision, Refusal):
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
@@ -202,9 +214,7 @@ class Judgement:
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
     ) -> Accepted | Refusal | Unanswered:
         facts = self._facts
-        circumstances = Circumstances(
-            self._now_written, self._owned.incarnation, received.command_id, received.correlation_id
-        )
+        circumstances = self._circumstances(received)
         target = await self._target(received, workflow)
         decision = decide(
             received.command, workflow, definition, facts=facts, circumstances=circumstances, target=target
@@ -227,6 +237,29 @@ class Judgement:
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
         return decision
+
+    async def _attend(
+        self, received: Readable, accepted: Accepted, workflow: Workflow | None, definition: Definition
+    ) -> Accepted:
+        """Return a change with what it means for SLAs: it counts from when its command was in the log in time."""
+        version = accepted.workflow.definition_version
+        if version != definition.version:
+            definition = await self._store.definition(definition.name, version) or definition
+        if not definition.slas and (workflow is None or workflow.slas is None):
+            return accepted
+        late = self._clock.logical or isinstance(received.record, ParkedRecord)
+        return attend(
+            accepted,
+            received.command,
+            workflow,
+            definition,
+            at=self._now if late else min(of_broker(received.record.timestamp), self._now),
+            calendars=await calendars_for(self._store, workflow, definition.slas),
+            circumstances=self._circumstances(received),
+        )
+
+    def _circumstances(self, received: Readable) -> Circumstances:
+        return Circumstances(self._now_written, self._owned.incarnation, received.command_id, received.correlation_id)
 
     def _queue(self, workflow_id: str) -> list[int]:
         """Return the offsets of a workflow's parked commands as this turn leaves them."""
@@ -378,13 +411,16 @@ class Judgement:
             return refused
         workflow = decision.workflow
         self._workflows[workflow.workflow_id] = workflow
-        self._last_events[workflow.workflow_id] = decision.events[-1]
+        self._last_events[workflow.workflow_id] = decision.events[0]
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta
             if definition.name in self._room:
                 self._room[definition.name] -= decision.open_delta
         self._turn.rows.extend(rows)
+        self._turn.rows.extend(
+            consequence_rows(decision, self._owned.part, received.record.offset, received.traceparent)
+        )
         self._remember(received, root_id, rows[-1].reply)
         return decision
 

@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from contracts.predicates import Verdict
-from domain.decide import Facts
+from domain.calendar import Calendar
+from domain.decision import Facts
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered
+from domain.sla import SlaRecord
 from domain.workflow import Workflow
 
 Header = tuple[str, bytes | None]
@@ -31,13 +33,16 @@ class Record(Protocol):
     headers: Sequence[Header]
 
 
+NO_RECORD = -1
+
+
 class JournalRow(NamedTuple):
     """One row of the journal: an event, the reply of its command, or what leaves another way.
 
-    It is history, outbox, stored reply and idempotency record at once. `kind` is "event", "reply",
-    "dead_letter", "forward" or "adopted", which publishes nothing; `key` the record's key; `type` the
+    It is history, outbox, stored reply and idempotency record at once. `kind` is "event", "reply", "alert",
+    "dead_letter", "forward", "follow_up" or "adopted", which publishes nothing; `key` the record's key; `type` the
     `ce_type` of what it publishes. `command_id` is set where the reply binds the id. `record_offset` is
-    the command record's own.
+    the command record's own, `NO_RECORD` where time alone is the cause.
     """
 
     kind: str
@@ -140,12 +145,29 @@ class Wanted(NamedTuple):
     undone: Sequence[str] = ()
 
 
+class SlaRow(NamedTuple):
+    """An SLA of a workflow as it stands, for reports and for `timers reconcile`; the workflow itself has it too."""
+
+    workflow_id: str
+    name: str
+    record: SlaRecord
+
+
+class Timer(NamedTuple):
+    """When time alone changes something of a workflow; `due_at` None takes it away."""
+
+    workflow_id: str
+    name: str
+    due_at: datetime | None
+
+
 @dataclass(slots=True)
 class Turn:
     """What one turn writes, all or nothing.
 
     `parked` are the commands parked in it, `postponed` earlier ones that stay so, `unparked` those that have their
-    outcome. Not written: `outcomes` counts commands by entity type and result, `failures` are ours, by offset.
+    outcome. Not written: `outcomes` counts commands by entity type and result, `failures` are ours, by offset, `late`
+    is for each step that time took how long before it was due.
     """
 
     next_offset: int
@@ -157,6 +179,9 @@ class Turn:
     parked: list[ParkedRecord] = field(default_factory=list)
     postponed: list[Parked] = field(default_factory=list)
     unparked: list[Parked] = field(default_factory=list)
+    slas: list[SlaRow] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
+    late: list[timedelta] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
 
@@ -191,6 +216,14 @@ class Store(Protocol):
 
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition's version; immutable, so it may be kept."""
+        ...
+
+    async def calendar(self, name: str, version: int | None) -> Calendar | None:
+        """Return a calendar's version; without one the newest, or one that was that a second ago."""
+        ...
+
+    async def due(self, owned: Ownership, until: datetime, limit: int) -> Sequence[Timer]:
+        """Return up to `limit` timers that are due at an instant or before, the earliest first."""
         ...
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:

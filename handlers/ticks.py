@@ -37,11 +37,62 @@ def read_tick(record: Record) -> ReceivedTick | Unreadable:
     return ReceivedTick(record, tick)
 
 
-def believed(received: ReceivedTick, now: datetime) -> datetime | Unreadable:
-    """Return the tick's time, unless it runs ahead of the database's clock."""
-    ahead = received.tick.time - now
-    if ahead > AHEAD_MAX:
-        return Unreadable(
-            received.record, DeadLetterReason.BAD_TICK, f"it is {ahead.total_seconds():.0f} s ahead of the database"
-        )
-    return received.tick.time
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time it is in a decision: the database's, never behind the partition's ticks; `logical`, the ticks' alone.
+
+    After `grace` a tick's timers are due, so that a command may still be on its way that was sent in time.
+    """
+
+    logical: bool = False
+    grace: timedelta = timedelta(seconds=2)
+
+    def now(self, database: datetime, tick_time: datetime | None, occurred_at: datetime | None = None) -> datetime:
+        """Return a decision's time; `occurred_at` is a command's own and counts where time is logical."""
+        if not self.logical:
+            return database if tick_time is None else max(database, tick_time)
+        told = [each for each in (tick_time, occurred_at) if each is not None]
+        return max(told) if told else database
+
+    def due_until(self, tick: ReceivedTick) -> datetime:
+        """Return up to when timers are due at a tick whose commands are all decided."""
+        return tick.tick.time if self.logical else tick.tick.time - self.grace
+
+    def believed(self, received: ReceivedTick, database: datetime) -> datetime | Unreadable:
+        """Return the tick's time, unless it runs ahead of the database's clock."""
+        ahead = received.tick.time - database
+        if ahead > AHEAD_MAX and not self.logical:
+            return Unreadable(
+                received.record, DeadLetterReason.BAD_TICK, f"it is {ahead.total_seconds():.0f} s ahead of the database"
+            )
+        return received.tick.time
+
+
+class TicksAhead:
+    """The ticks of a partition whose timers have not all fired: the one that may, the next one, and the newest.
+
+    A tick may fire once the commands that were there before it are decided. The newest alone would never come to that
+    while there are always more commands.
+    """
+
+    def __init__(self) -> None:
+        self._firing: ReceivedTick | None = None
+        self._next: ReceivedTick | None = None
+        self._newest: ReceivedTick | None = None
+
+    def add(self, tick: ReceivedTick) -> None:
+        """Take a tick in."""
+        if self._next is None:
+            self._next = tick
+        else:
+            self._newest = tick
+
+    def reached(self, next_offset: int) -> ReceivedTick | None:
+        """Return the latest tick that may fire and has not fired whole, with the commands before an offset decided."""
+        while self._next is not None and self._next.tick.commands_end_offset <= next_offset:
+            self._firing, self._next, self._newest = self._next, self._newest, None
+        return self._firing
+
+    def fired(self) -> None:
+        """Hear that every timer of the tick has fired that was due."""
+        self._firing = None

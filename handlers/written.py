@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from contracts.dead_letters import HEADER_BYTES_MAX, VALUE_BYTES_MAX, DeadLetterReason
-from contracts.envelope import HEADER_BROKER_TIME, HEADER_HOPS, HEADER_ORIGIN
+from contracts.envelope import HEADER_BROKER_TIME, HEADER_DEPTH, HEADER_HOPS, HEADER_ORIGIN
 from contracts.rejections import Code
 from domain.canonical import canonical
-from domain.decide import Accepted
+from domain.decision import Accepted
 from domain.instants import of_broker, written
 from domain.rejections import Refusal, refusal
 from domain.workflow import dump
@@ -21,6 +21,8 @@ from handlers.ports import JournalRow, Record
 REPLY_TYPE = "turnstile.reply"
 DEAD_LETTER_TYPE = "turnstile.dead_letter"
 FORWARD_TYPE = "turnstile.forward"
+ALERT_TYPE = "turnstile.alert"
+FOLLOW_UP_TYPE = "turnstile.follow_up"
 HOPS_MAX = 2
 HEADER_FRAME_BYTES = 16  # what a header costs as JSON beside its text: a million empty ones are not for free
 
@@ -28,34 +30,66 @@ HEADER_FRAME_BYTES = 16  # what a header costs as JSON beside its text: a millio
 def accepted_rows(received: Readable, decision: Accepted, now: str, prefix: str) -> list[JournalRow]:
     """Return one row per event, the command's reply on the last."""
     workflow = decision.workflow
-    last = decision.events[-1]
+    change, last = decision.events[0], decision.events[-1]
     reply = _reply(received, workflow.workflow_id, workflow.root_id, now)
     reply["outcome"] = "accepted"
     reply["events"] = [event["event_id"] for event in decision.events]
     reply["state"] = workflow.state
     reply["version"] = workflow.version
     for field in ("from_state", "to_state"):
-        if field in last:
-            reply[field] = last[field]
+        if field in change:
+            reply[field] = change[field]
     rows = []
     for event in decision.events:
         final = event is last
         rows.append(
-            JournalRow(
-                kind="event",
-                key=workflow.root_id,
-                workflow_id=workflow.workflow_id,
-                type=f"{prefix}.{event['event_type']}",
-                record_offset=received.record.offset,
-                sequence=event["sequence"],
+            event_row(event, prefix, received.record.offset)._replace(
                 command_id=received.command_id if final else None,
                 digest=received.digest if final else None,
-                event=canonical(event),
                 reply=canonical(reply) if final else None,
                 traceparent=received.traceparent,
             )
         )
     return rows
+
+
+def event_row(event: Mapping[str, Any], prefix: str, record_offset: int) -> JournalRow:
+    """Return the row of an event that answers no command."""
+    return JournalRow(
+        kind="event",
+        key=event["root_id"],
+        workflow_id=event["workflow_id"],
+        type=f"{prefix}.{event['event_type']}",
+        record_offset=record_offset,
+        sequence=event["sequence"],
+        event=canonical(event),
+    )
+
+
+def consequence_rows(decision: Accepted, part: int, record_offset: int, traceparent: str | None) -> list[JournalRow]:
+    """Return the rows of whom a change tells and what the service asks itself because of it."""
+    workflow = decision.workflow
+    rows = [("alert", ALERT_TYPE, alert) for alert in decision.alerts]
+    for command in decision.follow_ups:
+        document = {
+            "part": part,
+            "key": workflow.root_id,
+            "value": b64encode(canonical(command)).decode(),
+            "headers": [[HEADER_DEPTH, b64encode(b"1").decode()]],
+        }
+        rows.append(("follow_up", FOLLOW_UP_TYPE, document))
+    return [
+        JournalRow(
+            kind=kind,
+            key=workflow.root_id,
+            workflow_id=workflow.workflow_id,
+            type=type_,
+            record_offset=record_offset,
+            event=canonical(body),
+            traceparent=traceparent,
+        )
+        for kind, type_, body in rows
+    ]
 
 
 def refused_row(
@@ -232,7 +266,7 @@ def too_large(decision: Accepted, rows: list[JournalRow], bytes_max: int) -> Ref
     if sizes_exceed(rows, bytes_max):
         return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
     workflow = decision.workflow
-    if "metadata" in decision.events[-1] and len(dump(workflow)) > bytes_max:
+    if "metadata" in decision.events[0] and len(dump(workflow)) > bytes_max:
         return refusal(
             Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
         )

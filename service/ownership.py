@@ -15,6 +15,7 @@ from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.decode import ids_of
 from handlers.faults import Parted, Transient
 from handlers.ports import Claims, Log, Ownership, Record
+from handlers.ticks import TicksAhead
 from service.relay import Relay
 from service.telemetry import Telemetry
 
@@ -167,6 +168,7 @@ class PartitionOwner:
 
         timed_out = self._telemetry.guard_timeouts.inc
         parking = await self._handler.open(owned, wake=self.inbox.wake, timed_out=timed_out)
+        ahead = TicksAhead()
         try:
             while not ending():
                 await self.inbox.arrived()
@@ -178,16 +180,31 @@ class PartitionOwner:
                 records = self.inbox.take(self._turn_records_max)
                 if records and records[0].offset < owned.next_offset:
                     await self._recognise(owned, records.pop(0), last)
+                owned = replace(owned, published_seq=relay.cursor)
                 tick, bad_ticks = self.inbox.take_ticks()
+                if tick is not None:
+                    ahead.add(tick)
                 if records or tick is not None or bad_ticks or parking.due:
-                    owned = replace(owned, published_seq=relay.cursor)
                     wakeup = Wakeup(tick, bad_ticks)
                     with self._telemetry.turn_seconds.time():
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
                     self._telemetry.parking(self.part, parking, owned.tick_time)
+                owned = await self._fire(owned, ahead, applied)
         finally:
             parking.close()
             self._telemetry.parking(self.part, None, None)
+
+    async def _fire(self, owned: Ownership, ahead: TicksAhead, applied: Callable[[Taken], None]) -> Ownership:
+        """Take the steps that are due, so many at a time that commands have their turns between."""
+        tick = ahead.reached(owned.next_offset)
+        if tick is None:
+            return owned
+        owned, more = await self._handler.fire(owned, tick, applied=applied)
+        if more:
+            self.inbox.wake()
+        else:
+            ahead.fired()
+        return owned
 
     async def _recognise(self, owned: Ownership, record: Record, last: str | None) -> None:
         """Hold the record before the next offset against the command that was decided there.

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contracts.policies import Dialect, PolicyName
 from contracts.topics import Topics
 from handlers.judgement import Limits
+from handlers.ticks import Clock
 
 Delivery = Literal["exactly-once", "at-least-once"]
 
@@ -68,6 +69,13 @@ class Settings(BaseSettings):
         10, ge=0, le=1000, description="parked commands of one partition on which our own code may fail; then it stops"
     )
     tick_seconds: float = Field(1.0, gt=0, le=60, description="seconds between ticks")
+    clock: Literal["real", "logical"] = Field(
+        "real",
+        description="what time it is: the database's clock, or that of ticks and commands alone, for simulations",
+    )
+    sla_grace_seconds: float = Field(
+        2.0, ge=0, le=600, description="how long after its due instant an SLA waits for commands sent in time"
+    )
     log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
@@ -75,6 +83,11 @@ class Settings(BaseSettings):
     def topics(self) -> Topics:
         """The topics under this prefix."""
         return Topics(prefix=self.prefix)
+
+    @property
+    def decision_clock(self) -> Clock:
+        """What time it is in decisions."""
+        return Clock(logical=self.clock == "logical", grace=timedelta(seconds=self.sla_grace_seconds))
 
     @property
     def limits(self) -> Limits:

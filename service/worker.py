@@ -39,7 +39,7 @@ class Worker:
         self._adapters = adapters
         self._telemetry = telemetry
         self._topics = settings.topics
-        self._handler = CommandsHandler(adapters.store, adapters.guards, settings.limits)
+        self._handler = CommandsHandler(adapters.store, adapters.guards, settings.limits, settings.decision_clock)
         self._tokens = TokenBucket(settings.transactions_per_second, burst=settings.transactions_per_second / 10)
         lenient.install()
         self._log = ConsumerLog(self._topics)

@@ -20,7 +20,7 @@ from typing import Literal
 
 import orjson
 
-from domain.decide import Facts
+from domain.decision import Facts
 from handlers.faults import Fenced, Parted, Poison
 from handlers.ports import JournalRow, Ownership, Publisher, Session, Turn
 from service.adapters import Adapters, WholeStore

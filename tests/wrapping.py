@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 
-from domain.decide import Facts
+from domain.calendar import Calendar
+from domain.decision import Facts
 from domain.definition import Definition
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Session, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Session, Timer, Turn, Wanted
 from service.adapters import WholeStore
 
 
@@ -34,6 +36,14 @@ class WrappedStore:
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition."""
         return await self.inner.definition(name, version)
+
+    async def calendar(self, name: str, version: int | None) -> Calendar | None:
+        """Return a calendar."""
+        return await self.inner.calendar(name, version)
+
+    async def due(self, owned: Ownership, until: datetime, limit: int) -> Sequence[Timer]:
+        """Return timers that are due."""
+        return await self.inner.due(owned, until, limit)
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
         """Return committed rows."""

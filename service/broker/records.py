@@ -30,6 +30,7 @@ _FIXED = [
     (HEADER_SOURCE, SOURCE.encode()),
     (HEADER_CONTENT_TYPE, CONTENT_TYPE.encode()),
 ]
+_ELSEWHERE = frozenset({"forward", "follow_up"})
 _REPLY_TYPE = (HEADER_TYPE, REPLY_TYPE.encode())
 
 
@@ -52,9 +53,20 @@ def own_records(topics: Topics, part: int, rows: Iterable[tuple[int, JournalRow]
         tail: list[tuple[str, bytes]] | None = None
         if row.kind == "event" and row.event is not None:
             event = orjson.loads(row.event)
-            tail = _tail(event, event["timestamp"], event["causation_id"], row.traceparent)
+            tail = _tail(event, event["timestamp"], event.get("causation_id"), row.traceparent)
             head = [(HEADER_ID, event["event_id"].encode()), (HEADER_TYPE, row.type.encode())]
             records.append(OutRecord(events, key, row.event, head + tail))
+        elif row.kind == "alert" and row.event is not None:
+            alert = orjson.loads(row.event)
+            head = [(HEADER_ID, alert["alert_id"].encode()), (HEADER_TYPE, row.type.encode())]
+            records.append(
+                OutRecord(
+                    topics.alerts,
+                    key,
+                    row.event,
+                    head + _tail(alert, alert["timestamp"], alert["event_id"], row.traceparent),
+                )
+            )
         elif row.kind == "dead_letter" and row.event is not None:
             records.append(_dead_letter(dead_letters, part, row, row.event))
         if row.reply is not None:
@@ -67,21 +79,25 @@ def own_records(topics: Topics, part: int, rows: Iterable[tuple[int, JournalRow]
 
 
 def forwarded_records(topics: Topics, rows: Iterable[tuple[int, JournalRow]]) -> list[OutRecord]:
-    """Return the commands that rows send to other partitions, as they came."""
+    """Return the commands that rows send: to other partitions as they came, and the service's own."""
     return [
-        _forwarded(topics.commands, orjson.loads(row.event)) for _, row in rows if row.kind == "forward" and row.event
+        _forwarded(topics.commands, orjson.loads(row.event))
+        for _, row in rows
+        if row.kind in _ELSEWHERE and row.event is not None
     ]
 
 
-def _tail(body: dict[str, Any], time: str, cause: str, traceparent: str | None) -> list[tuple[str, bytes]]:
+def _tail(body: dict[str, Any], time: str, cause: str | None, traceparent: str | None) -> list[tuple[str, bytes]]:
     """Return the headers that an event and its command's reply have in common: they are of one moment and one cause."""
     headers = [
         (HEADER_SUBJECT, body["workflow_id"].encode()),
         (HEADER_TIME, time.encode()),
-        (HEADER_CORRELATION_ID, body["correlation_id"].encode()),
-        (HEADER_CAUSATION_ID, cause.encode()),
         *_FIXED,
     ]
+    if "correlation_id" in body:
+        headers.append((HEADER_CORRELATION_ID, body["correlation_id"].encode()))
+    if cause is not None:
+        headers.append((HEADER_CAUSATION_ID, cause.encode()))
     if traceparent is not None:
         headers.append((HEADER_TRACEPARENT, traceparent.encode()))
     return headers

@@ -13,7 +13,7 @@ from contracts.calendars import CalendarDocument
 from domain.calendar import Calendar
 from domain.calendar_rules import check_calendar, compile_calendar, read_calendar_document
 from domain.canonical import canonical
-from domain.definition import Finding
+from domain.findings import Finding
 from service.calendars.public_holidays import check_holidays, public_holidays
 from service.calendars.zones import load_zone, zone_names
 from service.definitions.files import ordered, placed

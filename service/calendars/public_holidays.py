@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from contracts.calendars import CalendarDocument, HolidaysDocument
-from domain.definition import Finding, Path
+from domain.findings import Finding, Path
 from domain.zone import SINCE, UNTIL
 
 _ENGLISH = "en_US"

@@ -14,7 +14,8 @@ from contracts.predicates import Guard
 from domain.canonical import canonical
 from domain.condition_text import Problem
 from domain.conditions import translate
-from domain.definition import Definition, Finding, Path, check, compile_document, guard_of
+from domain.definition import Definition, check, compile_document, guard_of
+from domain.findings import Finding, Path
 from domain.model_check import check_model
 from service.definitions.yaml_tree import Place, Tree, read_tree
 from service.predicates.engines import Engines

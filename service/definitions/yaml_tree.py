@@ -23,7 +23,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from domain.definition import Finding, Path
+from domain.findings import Finding, Path
 
 BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32

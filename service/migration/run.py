@@ -12,7 +12,8 @@ import orjson
 from contracts.commands import COMMANDS
 from contracts.envelope import HEADER_CORRELATION_ID, JsonObject
 from domain.canonical import canonical
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
 from domain.migration import Target, problem_of_states, target_version
 from domain.rejections import Refusal

@@ -6,18 +6,22 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import cast
 
-from domain.decide import Facts
+from domain.calendar import Calendar
+from domain.decision import Facts
 from domain.definition import Definition
 from handlers.faults import OutcomeUnknown
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from service.store import apply as writing
 from service.store import load as reading
 from service.store import partitions
+from service.store.calendars import load_calendar, newest_calendar
 from service.store.outbox import read_outbox
 from service.store.parked import load_parked, load_parked_records
 from service.store.pool import Connection, Pool, faults_of
+from service.store.timers import load_due
 
 DEFINITIONS_KEPT = 1000
+NEWEST_SECONDS = 1.0
 
 
 class PostgresStore:
@@ -28,6 +32,8 @@ class PostgresStore:
         self._owner = owner
         self._damper = damper
         self._definitions: dict[tuple[str, int], Definition] = {}
+        self._calendars: dict[tuple[str, int], Calendar] = {}
+        self._newest: dict[str, tuple[int | None, float]] = {}
 
     async def claim(self, part: int, generation: int) -> Ownership:
         """Become a partition's owner."""
@@ -63,6 +69,32 @@ class PostgresStore:
                 self._definitions.clear()
             self._definitions[(name, version)] = found
         return found
+
+    async def calendar(self, name: str, version: int | None) -> Calendar | None:
+        """Return a calendar's version, compiled once; which one is the newest is asked once a second."""
+        if version is None:
+            found, asked = self._newest.get(name, (None, 0.0))
+            now = asyncio.get_running_loop().time()
+            if found is None or now - asked > NEWEST_SECONDS:
+                async with self._connection() as connection:
+                    found = await newest_calendar(connection, name)
+                self._newest[name] = found, now
+            version = found
+        if version is None:
+            return None
+        kept = self._calendars.get((name, version))
+        if kept is None:
+            async with self._connection() as connection:
+                stored = await load_calendar(connection, name, version)
+            if stored is None:
+                return None
+            kept = self._calendars[name, version] = stored.compiled()
+        return kept
+
+    async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
+        """Return the timers that are due."""
+        async with self._connection() as connection:
+            return await load_due(connection, owned, until, limit)
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply a turn; never cancelled once it has begun."""

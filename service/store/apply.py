@@ -8,14 +8,16 @@ from typing import Any
 import asyncpg
 import orjson
 
-from domain.decide import Facts
+from domain.canonical import canonical
+from domain.decision import Facts
+from domain.sla import dump_record
 from domain.workflow import Workflow, dump
 from handlers.faults import Fenced, OutcomeUnknown
-from handlers.ports import JournalRow, Ownership, Turn
+from handlers.ports import JournalRow, Ownership, SlaRow, Turn
 from handlers.written import kept_headers
 from service.store.pool import CONFLICT, Connection, Pool, faults_of
 
-APPLY = f"select apply_v2({', '.join(f'${number}' for number in range(1, 56 + 1))})"
+APPLY = f"select apply_v3({', '.join(f'${number}' for number in range(1, 71 + 1))})"
 LOCK_PARTITION = "select 1 from partition where part = $1 and epoch = $2 and turn = $3 for update"
 LOCK_COUNTERS = """
 select definition, max_open - open as room from open_count
@@ -48,7 +50,7 @@ class LockedSession:
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply within the lock, once: a conflict ends the transaction, and its commit then writes nothing.
 
-        Not in a savepoint: apply_v2 tells the ids of its own turn by the transaction's id.
+        Not in a savepoint: apply_v3 tells the ids of its own turn by the transaction's id.
         """
         return await apply(self.connection, owned, turn)
 
@@ -82,10 +84,14 @@ def arguments(owned: Ownership, turn: Turn) -> list[Any]:
         list(turn.open_deltas),
         list(turn.open_deltas.values()),
         *(_parked(turn) if turn.parked or turn.postponed or turn.unparked else _NOTHING_PARKED),
+        *(_slas(turn.slas) if turn.slas else _NO_SLAS),
+        *([list(column) for column in zip(*turn.timers, strict=True)] if turn.timers else _NO_TIMERS),
     ]
 
 
 _NOTHING_PARKED: list[list[Any]] = [[]] * 20
+_NO_SLAS: list[list[Any]] = [[]] * 9
+_NO_TIMERS: list[list[Any]] = [[]] * 3
 
 
 def _parked(turn: Turn) -> list[list[Any]]:
@@ -124,6 +130,8 @@ def _created(workflows: Sequence[Workflow]) -> list[list[Any]]:
         [workflow.state for workflow in workflows],
         [workflow.version for workflow in workflows],
         [workflow.completed_at is None for workflow in workflows],
+        [workflow.created_at for workflow in workflows],
+        [workflow.updated_at for workflow in workflows],
         [dump(workflow).decode() for workflow in workflows],
     ]
 
@@ -135,12 +143,27 @@ def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
         [workflow.version for workflow in workflows],
         [workflow.completed_at is None for workflow in workflows],
         [workflow.definition_version for workflow in workflows],
+        [workflow.updated_at for workflow in workflows],
         [dump(workflow).decode() for workflow in workflows],
     ]
 
 
+def _slas(rows: Sequence[SlaRow]) -> list[list[Any]]:
+    return [
+        [row.workflow_id for row in rows],
+        [row.name for row in rows],
+        [row.record.run for row in rows],
+        [row.record.status for row in rows],
+        [row.record.is_open for row in rows],
+        [row.record.started_at for row in rows],
+        [row.record.due_at for row in rows],
+        [row.record.next_at for row in rows],
+        [canonical(dump_record(row.record)).decode() for row in rows],
+    ]
+
+
 def _columns(rows: Sequence[JournalRow]) -> list[list[Any]]:
-    """Return the rows column by column, in the order of apply_v2's arguments.
+    """Return the rows column by column, in the order of apply_v3's arguments.
 
     A column without a value is sent empty: the server fills it up, and the driver need not look at each.
     """

@@ -13,6 +13,8 @@ from service.calendars.public_holidays import source as holidays_source
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
+_STORED = "select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from from calendar"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCalendar:
@@ -63,14 +65,25 @@ async def apply_calendar(
     return True
 
 
+async def newest_calendar(connection: Connection, name: str) -> int | None:
+    """Return a calendar's newest version, None where there is none."""
+    with faults_of():
+        version: int | None = await connection.fetchval("select max(version) from calendar where name = $1", name)
+    return version
+
+
+async def load_calendar(connection: Connection, name: str, version: int) -> StoredCalendar | None:
+    """Return one version."""
+    with faults_of():
+        row = await connection.fetchrow(f"{_STORED} where name = $1 and version = $2", name, version)
+    return None if row is None else StoredCalendar(**dict(row))
+
+
 async def list_calendars(connection: Connection, name: str | None = None) -> Sequence[StoredCalendar]:
     """Return every version, newest first."""
     with faults_of():
         rows = await connection.fetch(
-            """
-            select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from
-              from calendar where $1::text is null or name = $1 order by name, version desc
-            """,
+            f"{_STORED} where $1::text is null or name = $1 order by name, version desc",
             name,
         )
     return [StoredCalendar(**dict(row)) for row in rows]

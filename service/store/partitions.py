@@ -110,7 +110,7 @@ async def claim(connection: Connection, part: int, *, owner: str, generation: in
     Raises Fenced where a later generation has it, Parted where there is no such partition.
     """
     with faults_of():
-        row = await connection.fetchrow("select * from claim_v2($1, $2, $3, $4)", part, owner, generation, damper)
+        row = await connection.fetchrow("select * from claim_v3($1, $2, $3, $4)", part, owner, generation, damper)
         if row is None:
             row = await connection.fetchrow("select * from partition where part = $1", part)
             if row is None:

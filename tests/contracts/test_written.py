@@ -13,7 +13,8 @@ from contracts.asyncapi import document
 from contracts.examples import PAYLOADS
 from contracts.rejections import Code
 from contracts.topics import Topics
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition, compile_document
 from domain.rejections import refusal
 from handlers.decode import Invalid, Readable, Unreadable, decode

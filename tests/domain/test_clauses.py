@@ -8,7 +8,8 @@ import pytest
 from contracts.commands import COMMANDS
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import check
 from domain.guards import Question
 from domain.rejections import Refusal

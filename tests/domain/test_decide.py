@@ -11,7 +11,8 @@ from contracts.commands import COMMANDS
 from contracts.events import Event
 from contracts.predicates import Provenance, Verdict
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import fold
 from domain.guards import Question

@@ -9,7 +9,8 @@ import pytest
 
 from contracts.commands import COMMANDS
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import evolve
 from domain.guards import Question

@@ -10,8 +10,10 @@ import pytest
 
 from contracts.commands import Command, CreateWorkflow, RequestTransition
 from contracts.predicates import Verdict
-from domain.decide import Accepted, Circumstances, Facts, decide
-from domain.definition import Definition, Finding, Transition
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Facts
+from domain.definition import Definition, Transition
+from domain.findings import Finding
 from domain.guards import Question
 from domain.model_check import FINDINGS_MAX, check_model, explore
 from domain.workflow import Workflow

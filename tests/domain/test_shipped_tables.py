@@ -9,7 +9,8 @@ import pytest
 from contracts.commands import COMMANDS
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
 from domain.rejections import Refusal
 from domain.workflow import Workflow

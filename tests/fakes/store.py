@@ -12,12 +12,14 @@ from uuid import UUID
 
 import orjson
 
-from domain.decide import Facts
+from domain.calendar import Calendar
+from domain.decision import Facts
 from domain.definition import Definition
 from domain.idempotency import Remembered
+from domain.sla import SlaRecord
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Poison
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Place, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Place, Timer, Turn, Wanted
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -66,6 +68,9 @@ class MemoryStore:
     definitions: dict[str, dict[int, Definition]] = field(default_factory=dict)
     counts: dict[str, OpenCount] = field(default_factory=dict)
     waiting: dict[tuple[int, int], ParkedRecord] = field(default_factory=dict)
+    calendars: dict[str, dict[int, Calendar]] = field(default_factory=dict)
+    slas: dict[tuple[int, str, str, int], SlaRecord] = field(default_factory=dict)
+    timers: dict[tuple[int, str, str], Timer] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -127,6 +132,16 @@ class MemoryStore:
         """Return a definition's version."""
         return self.definitions.get(name, {}).get(version)
 
+    async def calendar(self, name: str, version: int | None) -> Calendar | None:
+        """Return a calendar's version, the newest by default."""
+        versions = self.calendars.get(name, {})
+        return versions.get(max(versions, default=0) if version is None else version)
+
+    async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
+        """Return the timers that are due."""
+        found = [each for (part, *_), each in self.timers.items() if part == owned.part]
+        return sorted((each for each in found if each.due_at and each.due_at <= until), key=_due_at)[:limit]
+
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Write a turn behind its fence."""
         async with self._lock:
@@ -183,7 +198,7 @@ class MemoryStore:
             return Facts(taken=taken)
         for changed in turn.changed:
             body = self.workflows.get((owned.part, changed.workflow_id))
-            if body is None or parse(body).version >= changed.version:
+            if body is None or parse(body).sequence >= changed.sequence:
                 raise Fenced("workflows changed behind their owner")
         known = {offset for part, offset in self.waiting if part == owned.part}
         if not known.issuperset(each.offset for each in (*turn.postponed, *turn.unparked)):
@@ -222,9 +237,19 @@ class MemoryStore:
             self.waiting[part, each.offset].parked = each
         for each in turn.unparked:
             del self.waiting[part, each.offset]
+        self._keep_slas(part, turn)
         for name, delta in turn.open_deltas.items():
             if name in self.counts:
                 self.counts[name].open += delta
+
+    def _keep_slas(self, part: int, turn: Turn) -> None:
+        for row in turn.slas:
+            self.slas[part, row.workflow_id, row.name, row.record.run] = row.record
+        for timer in turn.timers:
+            place = (part, timer.workflow_id, timer.name)
+            self.timers.pop(place, None)
+            if timer.due_at is not None:
+                self.timers[place] = timer
 
     def _fence(self, owned: Ownership) -> Ownership:
         row = self.rows[owned.part]
@@ -239,6 +264,10 @@ class MemoryStore:
     def _room(self, names: Mapping[str, int]) -> dict[str, int]:
         counts = {name: self.counts[name] for name in names if name in self.counts}
         return {name: count.max_open - count.open for name, count in counts.items() if count.max_open is not None}
+
+
+def _due_at(timer: Timer) -> datetime:
+    return timer.due_at or START
 
 
 def _unclaimed(part: int, parts: int) -> Ownership:

@@ -35,7 +35,7 @@ class Turns:
 
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
-        handler = CommandsHandler(self.store, self.guards, self.limits, clock=lambda: self.seconds)
+        handler = CommandsHandler(self.store, self.guards, self.limits, timer=lambda: self.seconds)
         if part not in self.owned:
             self.owned[part] = await self.store.claim(part, 1)
         if part not in self.parking:

@@ -8,7 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from contracts.predicates import Verdict
-from domain.decide import Facts
+from domain.decision import Facts
 from domain.guards import Question
 from handlers.placement import partition_of
 from handlers.ports import Guards, JournalRow, Ownership, Publisher, Session, Turn

@@ -16,7 +16,8 @@ import orjson
 from contracts.commands import Command
 from contracts.predicates import Verdict
 from domain.canonical import canonical
-from domain.decide import Accepted, Circumstances, Decision, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import evolve
 from domain.guards import Question

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from domain.decide import Facts
+from domain.decision import Facts
 from domain.instants import written
 from handlers.commands import Wakeup
 from handlers.decode import Unreadable

@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from contracts.commands import COMMANDS
-from domain.decide import Accepted, Circumstances, Facts, decide
+from domain.decide import decide
+from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition, compile_document
 from domain.instants import written
 from domain.workflow import Workflow

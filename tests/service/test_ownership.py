@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from domain.decide import Facts
+from domain.decision import Facts
 from handlers.commands import CommandsHandler
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
 from handlers.ports import JournalRow, Ownership, Turn

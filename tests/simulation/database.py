@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from domain.decide import Facts
+from domain.calendar import Calendar
+from domain.decision import Facts
 from domain.definition import Definition
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from tests.fakes.store import START, MemoryStore
 from tests.simulation.network import Link, Surroundings
 
@@ -225,6 +226,18 @@ class StoreOverLink:
         if found is not None:
             self._definitions[(name, version)] = found
         return found
+
+    async def calendar(self, name: str, version: int | None) -> Calendar | None:
+        """Return a calendar's version."""
+        return await self._link.call_slow(
+            f"calendar {name}", lambda: self._database.calendar(name, version), lost=Transient, refused=Transient
+        )
+
+    async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
+        """Return the timers that are due."""
+        return await self._link.call_slow(
+            f"due {owned.part}", lambda: self._database.due(owned, until, limit), lost=Transient, refused=Transient
+        )
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Apply a turn; a request goes its way even if nobody waits for it any more."""

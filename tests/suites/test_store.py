@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 import pytest
 
-from domain.decide import Facts
+from domain.decision import Facts
 from domain.definition import Definition, compile_document
 from domain.idempotency import Remembered
 from domain.instants import written

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from domain.definition import Finding
+from domain.findings import Finding
 from service.cli.exits import RefusedError
 from service.cli.output import ERR, OUT, say_json
 
