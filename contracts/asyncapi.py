@@ -7,6 +7,7 @@ from typing import get_args
 
 from pydantic.json_schema import models_json_schema
 
+from contracts.alerts import Alert
 from contracts.commands import COMMAND_MODELS, Command
 from contracts.dead_letters import DeadLetter
 from contracts.envelope import CONTENT_TYPE, Headers, JsonObject
@@ -28,7 +29,7 @@ CHANNELS = {
     "events": "One event per accepted change, in order per root. Read with isolation.level=read_committed.",
     "replies": "One reply per command record. Read with isolation.level=read_committed.",
     "scheduler": "Ticks, between the service's own workers; partition n wakes commands partition n.",
-    "alerts": "Alerts for the notification service; none are sent yet.",
+    "alerts": "Alerts for the notification service. Read with isolation.level=read_committed.",
     "webhook_deliveries": "Webhook deliveries, keyed by destination; none are sent yet.",
     "dead_letters": "What could not be read as a command.",
 }
@@ -65,7 +66,7 @@ def document(topics: Topics | None = None) -> JsonObject:
             "events": _channel("events", named.events, "event"),
             "replies": _channel("replies", named.replies, "reply"),
             "scheduler": _channel("scheduler", named.scheduler, "tick"),
-            "alerts": _channel("alerts", named.alerts),
+            "alerts": _channel("alerts", named.alerts, "alert"),
             "webhook_deliveries": _channel("webhook_deliveries", named.webhook_deliveries),
             "dead_letters": _channel("dead_letters", named.dead_letters, "dead_letter"),
         },
@@ -74,6 +75,7 @@ def document(topics: Topics | None = None) -> JsonObject:
             | {"reply": {"channel": _channel_ref("replies"), "messages": [_message_ref("replies", "reply")]}},
             "send_event": _operation("send", "events", "event"),
             "send_reply": _operation("send", "replies", "reply"),
+            "send_alert": _operation("send", "alerts", "alert"),
             "send_dead_letter": _operation("send", "dead_letters", "dead_letter"),
             "send_tick": _operation("send", "scheduler", "tick"),
             "receive_tick": _operation("receive", "scheduler", "tick"),
@@ -113,10 +115,11 @@ def _messages() -> JsonObject:
         name: _message(name, model.__name__, key=ROOT_KEY, by_command=True) for name, model in command_types().items()
     }
     return commands | {
-        "event": _message("event", "Event", "event", key=ROOT_KEY, headers="Headers"),
+        "event": _message("event", "Event", "event", "sla_event", key=ROOT_KEY, headers="Headers"),
         "reply": _message(
             "reply", "Reply", "reply", "rejected_reply", key=ROOT_KEY, headers="Headers", by_command=True
         ),
+        "alert": _message("alert", "Alert", "alert", key=ROOT_KEY, headers="Headers"),
         "dead_letter": _message("dead_letter", "DeadLetter", "dead_letter", key=ORIGINAL_KEY, headers="Headers"),
         "tick": _message("tick", "Tick", "tick"),
     }
@@ -152,7 +155,7 @@ def _schemas() -> JsonObject:
     """Every payload, as its reader sees a command and as its writer writes everything else."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in COMMAND_MODELS]
-        + [(model, "serialization") for model in (Event, Reply, DeadLetter, Tick)],
+        + [(model, "serialization") for model in (Event, Reply, Alert, DeadLetter, Tick)],
         ref_template="#/components/schemas/{model}",
     )
     schemas: JsonObject = definitions["$defs"]

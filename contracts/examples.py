@@ -9,6 +9,7 @@ from contracts.envelope import JsonObject
 
 _CREATE = "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a01"
 _APPROVE = "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a02"
+_BREACH = "9a1d2c54-0f0e-5b1e-9a53-6a2f2a4f9d20"
 _EVENT = "5f0c7b36-93b5-5f5e-8f35-7d1f4f6f2c11"
 
 PAYLOADS: MappingProxyType[str, JsonObject] = MappingProxyType(
@@ -53,6 +54,44 @@ PAYLOADS: MappingProxyType[str, JsonObject] = MappingProxyType(
             "requested_by": "mara",
             "reason": "drafts are open orders from now on",
         },
+        "pause_sla": {
+            "command_type": "pause_sla",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a07",
+            "workflow_id": "order-1042",
+            "sla": "delivery",
+            "requested_by": "mara",
+            "reason": "the customer is on holiday",
+        },
+        "resume_sla": {
+            "command_type": "resume_sla",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a08",
+            "workflow_id": "order-1042",
+            "requested_by": "mara",
+            "reason": "the customer is back",
+        },
+        "extend_sla": {
+            "command_type": "extend_sla",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a09",
+            "workflow_id": "order-1042",
+            "sla": "delivery",
+            "seconds": 14400,
+            "requested_by": "mara",
+            "reason": "agreed with the customer",
+        },
+        "set_priority": {
+            "command_type": "set_priority",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a10",
+            "workflow_id": "order-1042",
+            "priority": "high",
+            "requested_by": "mara",
+        },
+        "set_due_date": {
+            "command_type": "set_due_date",
+            "command_id": "0b6f1c52-6d0e-4c55-9d5b-3a1f0c1e7a11",
+            "workflow_id": "order-1042",
+            "due_at": "2026-11-27T16:00:00Z",
+            "requested_by": "mara",
+        },
         "event": {
             "event_id": _EVENT,
             "sequence": 2,
@@ -73,6 +112,51 @@ PAYLOADS: MappingProxyType[str, JsonObject] = MappingProxyType(
             "command_id": _APPROVE,
             "actor": "mara",
             "reason": "within her limit",
+        },
+        "sla_event": {
+            "event_id": _BREACH,
+            "sequence": 3,
+            "workflow_id": "order-1042",
+            "root_id": "order-1042",
+            "event_type": "SLA_BREACHED",
+            "category": "sla",
+            "severity": "error",
+            "message": "SLA delivery is breached: it was due at 2026-11-24T09:30:00.000000Z",
+            "definition": "shop.order",
+            "definition_version": 1,
+            "version": 2,
+            "timestamp": "2026-11-24T09:30:02.125000Z",
+            "details": {"sla": "delivery", "step_due_at": "2026-11-24T09:30:00.000000Z"},
+            "slas": {
+                "delivery": {
+                    "run": 1,
+                    "status": "breached",
+                    "started_at": "2026-11-21T09:30:00.000000Z",
+                    "since": "2026-11-21T09:30:00.000000Z",
+                    "spent": {},
+                    "target_seconds": 259200,
+                    "warning_seconds": 900,
+                    "due_at": "2026-11-24T09:30:00.000000Z",
+                    "step": 2,
+                    "breached_at": "2026-11-24T09:30:00.000000Z",
+                    "impact": "contract penalty",
+                }
+            },
+        },
+        "alert": {
+            "alert_id": "8c41f0bb-9d0e-5f36-8d4c-0e4f0a1f7b55",
+            "event_id": _BREACH,
+            "workflow_id": "order-1042",
+            "root_id": "order-1042",
+            "kind": "SLA_BREACHED",
+            "severity": "error",
+            "message": "SLA delivery is breached: it was due at 2026-11-24T09:30:00.000000Z",
+            "sla": "delivery",
+            "due_at": "2026-11-24T09:30:00.000000Z",
+            "definition": "shop.order",
+            "state": "approved",
+            "impact": "contract penalty",
+            "timestamp": "2026-11-24T09:30:02.125000Z",
         },
         "reply": {
             "command_id": _APPROVE,

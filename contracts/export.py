@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from contracts.alerts import Alert
 from contracts.asyncapi import command_types, document
 from contracts.calendars import CalendarDocument
 from contracts.commands import COMMANDS
@@ -38,6 +39,7 @@ READ: dict[str, TypeAdapter[Any]] = {
 WRITTEN: dict[str, TypeAdapter[Any]] = {
     "event": TypeAdapter(Event),
     "reply": TypeAdapter(Reply),
+    "alert": TypeAdapter(Alert),
     "rejection": TypeAdapter(Rejection),
     "tick": TypeAdapter(Tick),
     "dead_letter": TypeAdapter(DeadLetter),

@@ -36,7 +36,7 @@ PLANTED: dict[str, Callable[[Document], object]] = {
     "version 0": lambda document: document.update(version=0),
     "an unknown kind": lambda document: document.update(kind="process"),
     "a misspelt clause": lambda document: document.update(statse={}),
-    "a clause of a later build": lambda document: document.update(slas=[]),
+    "a clause of a later build": lambda document: document.update(automations=[]),
     "no state at all": lambda document: document.update(states={}),
     "a state with outer blanks": lambda document: document["states"].update({" X": None}),
     "a misspelt clause of a state": lambda document: document["states"].update(X={"terminated": True}),

@@ -135,7 +135,7 @@ def test_the_document_describes_one_message_per_record() -> None:
         name: components["schemas"][message["payload"]["$ref"].rpartition("/")[2]]["type"]
         for name, message in components["messages"].items()
     }
-    assert dict.fromkeys((*command_types(), "event", "reply", "dead_letter", "tick"), "object") == payloads
+    assert dict.fromkeys((*command_types(), "event", "reply", "alert", "dead_letter", "tick"), "object") == payloads
 
 
 def test_the_document_names_every_topic() -> None:
@@ -183,4 +183,4 @@ def test_every_example_of_the_document_passes_its_own_schema() -> None:
             for part in example.keys() & {"payload", "headers"}:
                 _check(example[part], message[part] | {"components": components})
                 shown += 1
-    assert len(PAYLOADS) + 4 == shown
+    assert len(PAYLOADS) + 6 == shown

@@ -95,10 +95,10 @@ def test_a_definition_says_what_an_unavailable_guard_means(choice: str) -> None:
 def test_the_clauses_of_later_builds_are_told_from_mistakes() -> None:
     """Both are errors: nothing is stored and ignored."""
     transition = {"name": "open", "from": "NEW", "to": "OPEN", "roles": ["admin"], "gard": "true"}
-    assert found(slas=[], statse={}, transitions=[transition, {"name": "x", "from": "NEW", "to": "NEW"}]) == [
+    assert found(automations=[], statse={}, transitions=[transition, {"name": "x", "from": "NEW", "to": "NEW"}]) == [
         ("error", "NOT_SUPPORTED_YET", ("transitions", 0, "roles")),
         ("error", "UNKNOWN_CLAUSE", ("transitions", 0, "gard")),
-        ("error", "NOT_SUPPORTED_YET", ("slas",)),
+        ("error", "NOT_SUPPORTED_YET", ("automations",)),
         ("error", "UNKNOWN_CLAUSE", ("statse",)),
     ]
 
@@ -254,4 +254,4 @@ def test_editors_get_a_schema_that_agrees() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     assert list(validator.iter_errors(document())) == []
-    assert len(list(validator.iter_errors(document(slas=[], version=0)))) == 2
+    assert len(list(validator.iter_errors(document(automations=[], version=0)))) == 2

@@ -23,8 +23,8 @@ BODY = create("w", "c")
 NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 ONE_TARGET = "give exactly one of target_state and transition"
 TYPES_LISTED = (
-    "command_type must be one of create_workflow, migrate_workflow, recover_workflow, request_transition, "
-    "update_metadata"
+    "command_type must be one of create_workflow, extend_sla, migrate_workflow, pause_sla, recover_workflow, "
+    "request_transition, resume_sla, set_due_date, set_priority, update_metadata"
 )
 NOW = "2026-11-21T09:30:00.000000Z"
 

@@ -1,0 +1,312 @@
+"""What a change of a workflow means for its SLAs, and what time alone does: their events, alerts and follow-ups.
+
+Both go by `domain.sla`'s records. The records that an event changes are part of it, so that folding a history needs
+neither definition nor calendar.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from contracts.commands import Command, ExtendSla, PauseSla, ResumeSla, SetDueDate
+from domain.decision import Accepted, Circumstances
+from domain.definition import Definition
+from domain.evolve import SLA, evolve
+from domain.ids import event_id, follow_up_id
+from domain.instants import read, written
+from domain.sla import (
+    AT_RISK,
+    BREACHED,
+    FIRST_RUNG,
+    Calendars,
+    Followed,
+    SlaRecord,
+    Step,
+    account_of,
+    advance,
+    begin,
+    calendar_of,
+    change,
+    dump_record,
+    end,
+    open_records,
+    parse_record,
+    target_of,
+)
+from domain.sla_terms import SlaTerms
+from domain.workflow import Workflow
+
+MET = "SLA_MET"
+SERVICE = "turnstile"
+"""Who asks for what a ladder asks for."""
+_EVENT_TYPES = {AT_RISK: "SLA_AT_RISK", BREACHED: "SLA_BREACHED"}
+_SEVERITIES = {AT_RISK: "warning", BREACHED: "error"}
+
+
+class Change(NamedTuple):
+    """A change as SLAs see it: by which command, the workflow after it and the definition it is on then."""
+
+    command: Command
+    workflow: Workflow
+    definition: Definition
+    calendars: Calendars
+
+
+class Moved(NamedTuple):
+    """One SLA that a change or time moved: as it stands now, and the steps it took."""
+
+    name: str
+    terms: SlaTerms | None
+    record: SlaRecord
+    steps: tuple[Step, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether it has just ended in time."""
+        return not self.record.is_open and self.record.breached_at is None
+
+
+def attend(
+    accepted: Accepted,
+    command: Command,
+    before: Workflow | None,
+    definition: Definition,
+    *,
+    at: datetime,
+    calendars: Calendars,
+    circumstances: Circumstances,
+) -> Accepted:
+    """Return a change with what it means for the workflow's SLAs; `at` is when it counts for them.
+
+    `definition` is the version that the workflow is on after the change.
+    """
+    terms = definition.slas
+    if not terms and (before is None or before.slas is None):
+        return accepted
+    first = dict(accepted.events[0])
+    change_made = Change(command, accepted.workflow, definition, calendars)
+    moved = tuple(_moved(change_made, at, entered="to_state" in first))
+    if moved:
+        first["slas"] = {each.name: dump_record(each.record) for each in moved}
+    first["effective_at"] = written(at)
+    workflow = evolve(before, first)
+    return _told((first,), workflow, moved, circumstances, open_delta=accepted.open_delta)
+
+
+def lapse(
+    workflow: Workflow,
+    definition: Definition,
+    *,
+    until: datetime,
+    calendars: Calendars,
+    circumstances: Circumstances,
+) -> tuple[Accepted, list[timedelta]] | None:
+    """Take the steps of a workflow's SLAs that are due up to an instant; None where there is none.
+
+    Returned beside the change is for each step how long before the decision it was due.
+    """
+    found = []
+    for name, record in open_records(workflow):
+        terms = definition.slas.get(name)
+        followed = advance(record, terms, calendar_of(record, calendars), until)
+        if followed.steps:
+            found.append(Moved(name, terms, *followed))
+    if not found:
+        return None
+    now = read(circumstances.now)
+    late = [now - read(step.due_at) for each in found for step in each.steps]
+    return _told((), workflow, tuple(found), circumstances, open_delta=0), late
+
+
+def _moved(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
+    """Give each SLA that a change moves, ends or starts; a state is `entered` also where it is the same again."""
+    workflow, definition = made.workflow, made.definition
+    records = {name: parse_record(body) for name, body in (workflow.slas or {}).items()}
+    for name, record in records.items():
+        if record.is_open:
+            terms = definition.slas.get(name)
+            followed = _followed(made, name, record, max(at, read(record.since)))
+            if followed.record != record:
+                yield Moved(name, terms, *followed)
+    for name, terms in definition.slas.items() if entered else ():
+        old = records.get(name)
+        starts = workflow.state in terms.starts and workflow.state not in terms.stops
+        if starts and (old is None or not old.is_open) and terms.promised_to(workflow):
+            account = account_of(definition.states[workflow.state].category)
+            run, when = (1, at) if old is None else (old.run + 1, max(at, read(old.since)))
+            yield Moved(name, terms, *begin(terms, workflow, made.calendars, when, account=account, run=run))
+
+
+def _followed(made: Change, name: str, record: SlaRecord, at: datetime) -> Followed:
+    """Return what becomes of one open record."""
+    command, workflow, definition, calendars = made
+    terms = definition.slas.get(name)
+    calendar = calendar_of(record, calendars)
+    stops = definition.terminal if terms is None else terms.stops
+    if workflow.state in stops:
+        return end(record, terms, calendar, at)
+    # A definition that no longer promises it holds it: another migration may bring it back.
+    fields: dict[str, Any] = {
+        "held": terms is None or workflow.state in terms.holds,
+        "doing": account_of(definition.states[workflow.state].category),
+    }
+    if isinstance(command, PauseSla | ResumeSla) and command.sla in (None, name) and record.target_seconds is not None:
+        fields["paused"] = isinstance(command, PauseSla)
+    elif isinstance(command, ExtendSla) and command.sla == name:
+        fields["extended_seconds"] = record.extended_seconds + command.seconds
+    elif isinstance(command, SetDueDate) and record.target_seconds is None and record.breached_at is None:
+        fields["due_at"] = workflow.due_at
+    if terms is not None:
+        fields["target_seconds"] = target_of(terms, record, calendar, workflow.priority)
+    if all(getattr(record, field) == value for field, value in fields.items()):
+        return advance(record, terms, calendar, at)
+    return change(record, terms, calendar, at, fields)
+
+
+def _told(
+    events: tuple[dict[str, Any], ...],
+    workflow: Workflow,
+    moved: tuple[Moved, ...],
+    circumstances: Circumstances,
+    *,
+    open_delta: int,
+) -> Accepted:
+    """Add the events of steps and of SLAs that were met, in the order of time, with whom to tell and what to ask."""
+    told = list(events)
+    alerts: list[dict[str, Any]] = []
+    follow_ups: list[dict[str, Any]] = []
+    loudest = {each.name: _loudest(each) for each in moved}
+    due = sorted(((step, each) for each in moved for step in each.steps), key=lambda pair: pair[0].due_at)
+    for step, each in due:
+        event = _step_event(workflow, each, step, circumstances)
+        workflow = evolve(workflow, event)
+        told.append(event)
+        if step.number == loudest[each.name]:
+            alerts.append(_alert(workflow, each, step, event))
+        if each.record.is_open and step.number >= FIRST_RUNG:
+            follow_ups.extend(_asked(workflow, each, step, event))
+    for each in moved:
+        if each.met:
+            event = _met_event(workflow, each, circumstances)
+            workflow = evolve(workflow, event)
+            told.append(event)
+    return Accepted(tuple(told), workflow, open_delta, tuple(alerts), tuple(follow_ups))
+
+
+def _loudest(moved: Moved) -> int | None:
+    """Return the highest step to tell people of; none where there is nothing left to worry about."""
+    telling = [step.number for step in moved.steps if step.number < FIRST_RUNG or _rung_alert(moved, step) is not None]
+    return None if moved.met or not telling else telling[-1]
+
+
+def _rung_alert(moved: Moved, step: Step) -> str | None:
+    if step.number < FIRST_RUNG or moved.terms is None:
+        return None
+    return moved.terms.ladder[step.number - FIRST_RUNG].alert
+
+
+def _step_event(workflow: Workflow, moved: Moved, step: Step, circumstances: Circumstances) -> dict[str, Any]:
+    rung = step.number - FIRST_RUNG + 1
+    what = {
+        AT_RISK: f"SLA {moved.name} is at risk: it is due at {step.record.due_at}",
+        BREACHED: f"SLA {moved.name} is breached: it was due at {step.due_at}",
+    }
+    details: dict[str, Any] = {"sla": moved.name, "step_due_at": step.due_at}
+    if rung > 0:
+        details |= {"rung": rung}
+    return _event(
+        workflow,
+        circumstances,
+        event_type=_EVENT_TYPES.get(step.number, "ESCALATION_TRIGGERED"),
+        severity=_SEVERITIES.get(step.number, "critical"),
+        message=what.get(step.number, f"SLA {moved.name} has been breached long enough for rung {rung} of its ladder"),
+        details=details,
+        slas={moved.name: dump_record(_in_order(step, moved))},
+    )
+
+
+def _in_order(step: Step, moved: Moved) -> SlaRecord:
+    """Return the record to write with a step: the last one's is the record as it stands."""
+    return moved.record if step is moved.steps[-1] else step.record
+
+
+def _met_event(workflow: Workflow, moved: Moved, circumstances: Circumstances) -> dict[str, Any]:
+    return _event(
+        workflow,
+        circumstances,
+        event_type=MET,
+        severity="info",
+        message=f"SLA {moved.name} is met",
+        details={"sla": moved.name},
+        slas={moved.name: dump_record(moved.record)},
+    )
+
+
+def _event(workflow: Workflow, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return an event that no command asked for; one that comes of a command's change says which."""
+    sequence = workflow.sequence + 1
+    fields |= {
+        "event_id": event_id(circumstances.incarnation, workflow.workflow_id, sequence),
+        "sequence": sequence,
+        "workflow_id": workflow.workflow_id,
+        "root_id": workflow.root_id,
+        "category": SLA,
+        "definition": workflow.definition,
+        "definition_version": workflow.definition_version,
+        "version": workflow.version,
+        "timestamp": circumstances.now,
+    }
+    if workflow.tenant is not None:
+        fields["tenant"] = workflow.tenant
+    if circumstances.command_id:
+        fields["command_id"] = fields["causation_id"] = circumstances.command_id
+        fields["correlation_id"] = circumstances.correlation_id or circumstances.command_id
+    return fields
+
+
+def _alert(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any]) -> dict[str, Any]:
+    alert = {
+        "alert_id": follow_up_id(event["event_id"], "alert", 0),
+        "event_id": event["event_id"],
+        "workflow_id": workflow.workflow_id,
+        "root_id": workflow.root_id,
+        "kind": event["event_type"],
+        "severity": event["severity"],
+        "message": event["message"],
+        "to": _rung_alert(moved, step),
+        "sla": moved.name,
+        "rung": event["details"].get("rung"),
+        "due_at": moved.record.due_at,
+        "definition": workflow.definition,
+        "state": workflow.state,
+        "tenant": workflow.tenant,
+        "name": workflow.name,
+        "service_area": workflow.service_area,
+        "priority": workflow.priority,
+        "impact": moved.record.impact,
+        "timestamp": event["timestamp"],
+    }
+    return {name: value for name, value in alert.items() if value is not None}
+
+
+def _asked(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give the commands that a rung asks for."""
+    if moved.terms is None:
+        return
+    rung = moved.terms.ladder[step.number - FIRST_RUNG]
+    asked = []
+    if rung.priority is not None and rung.priority != workflow.priority:
+        asked.append({"command_type": "set_priority", "priority": rung.priority})
+    if rung.transition is not None:
+        asked.append({"command_type": "request_transition", "transition": rung.transition})
+    for index, fields in enumerate(asked, start=1):
+        command = {
+            "command_id": follow_up_id(event["event_id"], "rung", index),
+            "workflow_id": workflow.workflow_id,
+            "root_id": workflow.root_id,
+            "tenant": workflow.tenant,
+            "requested_by": SERVICE,
+            "reason": event["message"],
+            **fields,
+        }
+        yield {name: value for name, value in command.items() if value is not None}

@@ -1,0 +1,134 @@
+"""The SLAs of a turn: the calendars they need, their rows and timers, and the turn that time alone takes.
+
+A timer is a wake-up and never a decision: what is due says the workflow's own record. So one that is stale, or comes
+twice, changes nothing but itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+
+from domain.decision import Accepted, Circumstances
+from domain.instants import read, written
+from domain.sla import Calendars, calendar_keys, parse_record
+from domain.sla_events import lapse
+from domain.sla_terms import SlaTerms
+from domain.workflow import Workflow
+from handlers.faults import Fault
+from handlers.ports import NO_RECORD, Loaded, Ownership, SlaRow, Store, Timer, Turn, Wanted
+from handlers.ticks import Clock, ReceivedTick
+from handlers.written import consequence_rows, event_row
+
+TIMERS_AT_ONCE = 500
+POSTPONED = timedelta(minutes=1)
+"""How long a timer waits on which our own code failed."""
+
+log = structlog.get_logger()
+
+
+class Fired(NamedTuple):
+    """What came of a tick: the ownership after it, the turn if there was one, and whether more timers may be due."""
+
+    owned: Ownership
+    turn: Turn | None
+    more: bool
+
+
+async def calendars_for(store: Store, workflow: Workflow | None, terms: Mapping[str, SlaTerms]) -> Calendars:
+    """Return the calendars that a change of a workflow may need; raises LookupError where one is not there."""
+    found = {}
+    for name, version in calendar_keys(workflow, terms):
+        calendar = await store.calendar(name, version)
+        if calendar is None:
+            raise LookupError(f"there is no calendar {name}{'' if version is None else f' version {version}'}")
+        found[name, version] = calendar
+    return found
+
+
+def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
+    """Have a turn write what it changed in a workflow's SLAs."""
+    if after.slas is None:
+        return
+    old = (before and before.slas) or {}
+    for name, body in after.slas.items():
+        if old.get(name) != body:
+            record = parse_record(body)
+            turn.slas.append(SlaRow(after.workflow_id, name, record))
+            turn.timers.append(timer_of(after, name))
+
+
+def timer_of(workflow: Workflow | None, name: str) -> Timer:
+    """Return the timer that an SLA of a workflow has to have."""
+    body = ((workflow and workflow.slas) or {}).get(name)
+    next_at = None if body is None else parse_record(body).next_at
+    return Timer("" if workflow is None else workflow.workflow_id, name, None if next_at is None else read(next_at))
+
+
+async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick) -> Fired:
+    """Take the steps that are due at a tick whose commands are all decided, a bounded number of them."""
+    timers = await store.due(owned, clock.due_until(tick), TIMERS_AT_ONCE)
+    if not timers:
+        return Fired(owned, None, more=False)
+    loaded = await store.load(owned, Wanted(sorted({timer.workflow_id for timer in timers}), (), ()))
+    if clock.believed(tick, loaded.now) != tick.tick.time:
+        return Fired(owned, None, more=False)
+    turn = Turn(owned.next_offset, loaded.now if clock.logical else clock.now(loaded.now, owned.tick_time))
+    lapsing = Lapsing(store, clock, owned, loaded, clock.due_until(tick))
+    by_workflow: dict[str, list[str]] = {}
+    for timer in timers:
+        by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
+    for workflow_id, names in by_workflow.items():
+        try:
+            await lapsing.take(workflow_id, names, turn)
+        except Fault:
+            raise
+        except Exception:
+            log.exception("timer.postponed", part=owned.part, workflow_id=workflow_id)
+            turn.timers += [Timer(workflow_id, name, loaded.now + POSTPONED) for name in names]
+    outcome = await store.apply(owned, turn)
+    if not isinstance(outcome, Ownership):
+        raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")
+    return Fired(outcome, turn, more=len(timers) == TIMERS_AT_ONCE)
+
+
+class Lapsing(NamedTuple):
+    """What the steps of a tick are taken with."""
+
+    store: Store
+    clock: Clock
+    owned: Ownership
+    loaded: Loaded
+    until: datetime
+
+    async def take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
+        """Take what is due of one workflow, and put right the timers that were found."""
+        before = self.loaded.workflows.get(workflow_id)
+        after = before
+        if before is not None and before.slas is not None:
+            found = await self._lapsed(before)
+            if found is not None:
+                accepted, late, prefix = found
+                after = accepted.workflow
+                turn.rows += [event_row(event, prefix, NO_RECORD) for event in accepted.events]
+                turn.rows += consequence_rows(accepted, self.owned.part, NO_RECORD, None)
+                turn.changed.append(after)
+                turn.late += late
+                keep_slas(turn, before, after)
+        kept = {timer.name for timer in turn.timers if timer.workflow_id == workflow_id}
+        turn.timers += [timer_of(after, name)._replace(workflow_id=workflow_id) for name in names if name not in kept]
+
+    async def _lapsed(self, workflow: Workflow) -> tuple[Accepted, list[timedelta], str] | None:
+        definition = await self.store.definition(workflow.definition, workflow.definition_version)
+        if definition is None:
+            raise LookupError(f"there is no definition {workflow.definition} version {workflow.definition_version}")
+        now = self.clock.now(self.loaded.now, self.owned.tick_time)
+        found = lapse(
+            workflow,
+            definition,
+            until=self.until,
+            calendars=await calendars_for(self.store, workflow, {}),
+            circumstances=Circumstances(written(now), self.owned.incarnation, ""),
+        )
+        return None if found is None else (*found, definition.event_types.prefix)

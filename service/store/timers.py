@@ -1,0 +1,15 @@
+"""Timers as stored: which are due."""
+
+from datetime import datetime
+
+from handlers.ports import Ownership, Timer
+from service.store.pool import Connection, faults_of
+
+DUE = "select workflow_id, name, due_at from timer where part = $1 and due_at <= $2 order by due_at limit $3"
+
+
+async def load_due(connection: Connection, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
+    """Return up to `limit` timers that are due at an instant or before, the earliest first."""
+    with faults_of():
+        rows = await connection.fetch(DUE, owned.part, until, limit)
+    return [Timer(*row) for row in rows]
