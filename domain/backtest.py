@@ -111,7 +111,7 @@ def recorded_outcome(reply: Json, event: Json | None) -> Outcome:
 
 def outcome_of(decision: Decision) -> Outcome:
     """Return what a decision comes to."""
-    return _way(decision.events[-1]) if isinstance(decision, Accepted) else Outcome(decision.code.value)
+    return _way(decision.events[0]) if isinstance(decision, Accepted) else Outcome(decision.code.value)
 
 
 def asked_for(command: Command) -> str:

@@ -29,10 +29,12 @@ select 4, d.name, null, null, null, max(d.version), null
 union all
 select 5, null, null, null, null, null, clock_timestamp()
 """
+# The last change: what comes of it, or of time alone, has its version and comes after it.
 LAST_EVENTS = """
 select wanted.id, last.event from unnest($2::text[]) as wanted (id) cross join lateral (
     select event from journal j
-     where j.part = $1 and j.workflow_id = wanted.id and j.sequence is not null order by j.sequence desc limit 1
+     where j.part = $1 and j.workflow_id = wanted.id and j.sequence is not null
+     order by (convert_from(event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1
 ) as last
 """
 DEFINITION = "select body from definition where name = $1 and version = $2"

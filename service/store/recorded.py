@@ -15,19 +15,27 @@ _CHOSEN = """
 select part, workflow_id from workflow
  where definition = $1 and ($2::timestamptz is null or created_at >= $2) order by created_at desc limit $3
 """
-_COLUMNS = "select seq, workflow_id, record_offset, digest, event, reply from journal"
+_REPLY = "select seq, workflow_id, record_offset, digest, reply, event from journal"
+# The reply is on the last event, the change is the first: others came of it.
+_CHANGE = """
+select seq, workflow_id, record_offset, digest, reply, (
+    select first.event from journal first
+     where first.part = j.part and first.workflow_id = j.workflow_id
+       and first.sequence = j.sequence + 1 - jsonb_array_length(convert_from(j.reply, 'UTF8')::jsonb -> 'events')
+) as event from journal j
+"""
 # A refusal whose command named another root may be on another partition: it was not about this workflow.
 _ANSWERED = f"""
-{_COLUMNS} where part = $1 and workflow_id = any ($2) and sequence is not null and reply is not null
+{_CHANGE} where part = $1 and workflow_id = any ($2) and sequence is not null and reply is not null
 union all
-{_COLUMNS} where part = $1 and workflow_id = any ($2) and kind = 'reply'
+{_REPLY} where part = $1 and workflow_id = any ($2) and kind = 'reply'
 order by seq
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answered command: the offset of its record, its reply and, where it was accepted, its last event."""
+    """One answered command: the offset of its record, its reply and, where it was accepted, its change."""
 
     workflow_id: str
     record_offset: int

@@ -177,7 +177,7 @@ class History:
         self._lives = lives
         self._note = note
         self._workflow: Workflow | None = None
-        self._last: dict[str, Any] | None = None
+        self._last: dict[str, Any] | None = None  # of those that are changes
         self._broken = False
 
     def take(self, row: asyncpg.Record) -> None:
@@ -202,7 +202,8 @@ class History:
             self._broken = True
             return
         self._workflow = after
-        self._last = event
+        if before is None or after.version != before.version:
+            self._last = event
 
     def compare(self, row: asyncpg.Record) -> None:
         """Hold the workflow's row against its history and its columns against its body."""
@@ -234,10 +235,10 @@ class History:
         expected_id = None if self._lives is None else event_id(self._lives.of(seq), self._id, after.sequence)
         if event["event_id"] != expected_id:
             self._bad("event_id", f"event {after.sequence} has id {event['event_id']}, must have {expected_id}")
-        # The events of one command are one change.
-        last = self._last or {}
-        repeats = event.get("command_id") is not None and event["command_id"] == last.get("command_id")
-        version = 1 if before is None else before.version + (not repeats)
+        # What comes of a command's change, or of time, is no change of its own.
+        command_id = event.get("command_id")
+        derived = command_id is None or command_id == (self._last or {}).get("command_id")
+        version = 1 if before is None else before.version + (not derived)
         if after.version != version:
             self._bad("version", f"event {after.sequence} has version {after.version}, must have {version}")
         definition = self._definitions.get((after.definition, after.definition_version))

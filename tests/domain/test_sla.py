@@ -40,9 +40,9 @@ RUNGS = [
 class Life:
     """A workflow of one definition whose commands and moments are given; it keeps its history."""
 
-    def __init__(self, *slas: dict[str, Any], calendars: Calendars | None = None, **created: object) -> None:
+    def __init__(self, *slas: dict[str, Any], **created: Any) -> None:  # noqa: ANN401
         self.definition = machine(*slas)
-        self.calendars = {("office", 3): OFFICE, ("office", None): OFFICE} if calendars is None else calendars
+        self.calendars: Calendars = {("office", 3): OFFICE, ("office", None): OFFICE}
         self.workflow: Workflow | None = None
         self.history: list[dict[str, Any]] = []
         self.alerts: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ class Life:
         self.numbers = 0
         self.send(MONDAY, "create_workflow", definition="m", **created)
 
-    def send(self, at: datetime, command_type: str, *, decided: datetime | None = None, **fields: object) -> list[str]:
+    def send(self, at: datetime, command_type: str, *, decided: datetime | None = None, **fields: Any) -> list[str]:  # noqa: ANN401
         """Decide a command that counts from a moment; return its events' types, or a refusal's code."""
         self.numbers += 1
         command = COMMANDS.validate_python(
@@ -73,9 +73,9 @@ class Life:
             )
         )
 
-    def move(self, at: datetime, target: str, **more: object) -> list[str]:
+    def move(self, at: datetime, target: str, *, decided: datetime | None = None) -> list[str]:
         """Enter a state."""
-        return self.send(at, "request_transition", target_state=target, **more)  # type: ignore[arg-type]
+        return self.send(at, "request_transition", target_state=target, decided=decided)
 
     def tick(self, until: datetime, now: datetime | None = None) -> list[str]:
         """Let time pass up to a moment."""

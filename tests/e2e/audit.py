@@ -20,6 +20,7 @@ class Seen:
     events: Sequence[ConsumerRecord]
     replies: Sequence[ConsumerRecord]
     dead_letters: Sequence[ConsumerRecord]
+    alerts: Sequence[ConsumerRecord]
     journal: Sequence[Any]
     workflows: Sequence[Any]
     partitions: Sequence[Any]
@@ -34,6 +35,7 @@ async def look(settings: Settings, endpoints: Endpoints) -> Seen:
         await read(endpoints, topics.events),
         await read(endpoints, topics.replies),
         await read(endpoints, topics.dead_letters),
+        await read(endpoints, topics.alerts),
         await rows(endpoints, "select * from journal order by part, seq"),
         await rows(endpoints, "select * from workflow"),
         await rows(endpoints, "select * from partition order by part"),
@@ -51,6 +53,7 @@ def differences(seen: Seen, *, repeats: bool = False) -> list[str]:
         events=map(_record, seen.events),
         replies=map(_record, seen.replies),
         dead_letters=map(_record, seen.dead_letters),
+        alerts=map(_record, seen.alerts),
         workflows=seen.workflows,
         partitions=seen.partitions,
         counters=seen.counters,

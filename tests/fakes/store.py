@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -113,12 +114,17 @@ class MemoryStore:
                 if part == owned.part and command_id in set(wanted.command_ids)
             },
             latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
-            last_events={
-                row.workflow_id: orjson.loads(row.event)
-                for row in self.journal[owned.part]
-                if row.sequence is not None and row.event is not None and row.workflow_id in set(wanted.undone)
-            },
+            last_events=self._last_changes(owned.part, set(wanted.undone)),
         )
+
+    def _last_changes(self, part: int, workflow_ids: set[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.journal[part]:
+            if row.sequence is not None and row.event is not None and row.workflow_id in workflow_ids:
+                event = orjson.loads(row.event)
+                if event["version"] != found.get(row.workflow_id, {}).get("version"):
+                    found[row.workflow_id] = event
+        return found
 
     async def parked(self, owned: Ownership) -> list[Parked]:
         """Return what the partition has parked."""
@@ -198,7 +204,7 @@ class MemoryStore:
             return Facts(taken=taken)
         for changed in turn.changed:
             body = self.workflows.get((owned.part, changed.workflow_id))
-            if body is None or parse(body).sequence >= changed.sequence:
+            if body is None or parse(body).version > changed.version:
                 raise Fenced("workflows changed behind their owner")
         known = {offset for part, offset in self.waiting if part == owned.part}
         if not known.issuperset(each.offset for each in (*turn.postponed, *turn.unparked)):

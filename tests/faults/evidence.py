@@ -27,7 +27,7 @@ from tests.faults.published import Kind
 from tests.faults.replay import Replay, shipped_definitions
 from tests.faults.sender import Sender
 
-TOPICS = ("commands", "events", "replies", "dead_letters")
+TOPICS = ("commands", "events", "replies", "dead_letters", "alerts")
 TABLES = {
     "journal": """
         select part, seq, kind, key, workflow_id, command_id::text, event, reply, record_offset,
@@ -69,6 +69,7 @@ def opened(folder: Path) -> History:
         events=_records(folder, "events"),
         replies=_records(folder, "replies"),
         dead_letters=_records(folder, "dead_letters"),
+        alerts=_records(folder, "alerts"),
         workflows=_rows(folder, "workflows"),
         partitions=_rows(folder, "partitions"),
         counters=_rows(folder, "counters"),

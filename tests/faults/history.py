@@ -20,6 +20,8 @@ Row = Mapping[str, Any]
 
 NUMBER = "load-number"
 """The header under which the client numbers what it sends; a forwarded copy keeps it."""
+FOLLOW_UP = "turnstile_depth"
+"""The header of what the service sends to itself."""
 BINDS_NO_ID = frozenset({"COMMAND_ID_REUSED", "EXPIRED", "INVALID_COMMAND", "PREDICATE_UNAVAILABLE"})
 
 
@@ -68,6 +70,7 @@ class History:
     events: Iterable[Record]
     replies: Iterable[Record]
     dead_letters: Iterable[Record]
+    alerts: Iterable[Record]
     workflows: Iterable[Row]
     partitions: Iterable[Row]
     counters: Iterable[Row]
@@ -135,6 +138,7 @@ class _Run:
         yield from self._events(history.events)
         yield from self._replies(history.replies)
         yield from self._dead_letters(history.dead_letters)
+        yield from self._alerts(history.alerts)
         for line in self._lines.values():
             yield from line.close()
             self.findings.counts["repeats"] += line.repeated
@@ -152,7 +156,7 @@ class _Run:
         for record in commands:
             number = int(record.header(NUMBER) or -1)
             origin = record.header("turnstile_origin")
-            if log is not None and number not in self._sent_at:
+            if log is not None and number not in self._sent_at and record.header(FOLLOW_UP) is None:
                 yield Violation(Kind.NOT_SENT, record.place, f"it is numbered {number}")
             if origin is not None:
                 self._forwarded[origin] += 1
@@ -204,7 +208,9 @@ class _Run:
             self._letters[name] += 1
             yield from self._line("dead letters", part).write(_numbered(letter, self._letters[name]), row["event"])
             return
-        if row["event"] is not None:
+        if row["kind"] == "alert":
+            yield from self._line("alerts", part).write(orjson.loads(row["event"])["alert_id"], row["event"])
+        elif row["kind"] == "event":
             event = orjson.loads(row["event"])
             yield from self._line("events", part).write(event["event_id"], _content(row["key"], row["event"]))
             self._stages[event["workflow_id"]] = _Stage(
@@ -242,23 +248,26 @@ class _Run:
             if not new:
                 continue
             self.findings.counts["events"] += 1
-            name = (event["root_id"], event["command_id"])
-            if name in self._changed:
+            before = self._folded.get(event["workflow_id"])
+            # What comes of a change, or of time alone, leaves the version as it is.
+            changes = event["category"] != "sla" or before is None or event["version"] != before.version
+            name = (event["root_id"], event.get("command_id"))
+            if changes and name in self._changed:
                 yield Violation(Kind.DECIDED_TWICE, str(name), "it changed things twice")
-            self._changed[name] = event
-            yield from self._follow(event)
+            if changes:
+                self._changed[name] = event
+            yield from self._follow(before, event, changes=changes)
 
-    def _follow(self, event: dict[str, Any]) -> Iterator[Violation]:
+    def _follow(self, before: Workflow | None, event: dict[str, Any], *, changes: bool) -> Iterator[Violation]:
         workflow_id = event["workflow_id"]
-        before = self._folded.get(workflow_id)
-        at = _Stage(0, None) if before is None else _Stage(before.version, before.state)
-        if (event["sequence"], event["version"], event.get("from_state", at.state)) != (
-            at.version + 1,
-            at.version + 1,
-            at.state,
+        sequence, version, state = (0, 0, None) if before is None else (before.sequence, before.version, before.state)
+        if (event["sequence"], event["version"], event.get("from_state", state)) != (
+            sequence + 1,
+            version + changes,
+            state,
         ):
             found = f"event {event['sequence']}, version {event['version']}, from {event.get('from_state')}"
-            yield Violation(Kind.BROKEN_CHAIN, workflow_id, f"{found} after version {at.version} in {at.state}")
+            yield Violation(Kind.BROKEN_CHAIN, workflow_id, f"{found} after {sequence}, version {version} in {state}")
             return
         self._folded[workflow_id] = evolve(before, event)
 
@@ -296,7 +305,7 @@ class _Run:
         if event is None:
             yield Violation(Kind.DISAGREES, place, f"{name} was accepted, and there is no event of it")
             return
-        says = (reply["events"][-1:], reply["version"], reply.get("to_state"))
+        says = (reply["events"][:1], reply["version"], reply.get("to_state"))
         if says != ([event["event_id"]], event["version"], event.get("to_state")):
             yield Violation(Kind.DISAGREES, place, f"the reply says {says}, the event is {event['event_id']}")
         command = self._commands.get(place)
@@ -316,6 +325,14 @@ class _Run:
             if new and letter["topic"].endswith(".commands"):
                 self._outcomes[f"{letter['partition']}/{letter['offset']}"] += 1
                 self.findings.counts["dead letters"] += 1
+
+    def _alerts(self, alerts: Iterable[Record]) -> Iterator[Violation]:
+        """Hold the alerts against the journal."""
+        for record in alerts:
+            line = self._line("alerts", record.partition)
+            new, wrong = line.see(record.header("ce_id") or "", record.value or b"")
+            yield from wrong
+            self.findings.counts["alerts"] += new
 
     def _each_has_one_outcome(self) -> Iterator[Violation]:
         for place in self._commands:

@@ -34,6 +34,7 @@ class Told:
     events: list[Record] = field(default_factory=list)
     replies: list[Record] = field(default_factory=list)
     dead_letters: list[Record] = field(default_factory=list)
+    alerts: list[Record] = field(default_factory=list)
     workflows: list[dict[str, Any]] = field(default_factory=list)
     partitions: list[dict[str, Any]] = field(default_factory=list)
     counters: list[dict[str, Any]] = field(default_factory=list)

@@ -116,6 +116,7 @@ class Safety:
             events=[record for part in parts for record in self.kafka.readable(topics.events, part)],
             replies=[record for part in parts for record in self.kafka.readable(topics.replies, part)],
             dead_letters=[record for part in parts for record in self.kafka.readable(topics.dead_letters, part)],
+            alerts=[record for part in parts for record in self.kafka.readable(topics.alerts, part)],
             journal=[
                 {"part": part, "seq": seq, **row._asdict()}
                 for part in parts

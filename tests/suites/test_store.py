@@ -17,6 +17,7 @@ from domain.decision import Facts
 from domain.definition import Definition, compile_document
 from domain.idempotency import Remembered
 from domain.instants import written
+from domain.sla import SlaRecord
 from domain.workflow import Workflow
 from handlers.faults import Fenced, Poison
 from handlers.ports import (
@@ -28,7 +29,9 @@ from handlers.ports import (
     ParkedRecord,
     ParkReason,
     Place,
+    SlaRow,
     Store,
+    Timer,
     Turn,
     Wanted,
 )
@@ -327,12 +330,11 @@ async def test_a_change_replaces_the_workflow(bench: Bench) -> None:
     assert [1, 2, 3] == [seq for seq, _ in await rows_of(bench, 0)]
 
 
-@pytest.mark.parametrize("version", [1, 0])
-async def test_a_change_that_does_not_move_on_is_fenced(bench: Bench, version: int) -> None:
-    """A workflow that the store has at this version or later was changed behind its owner."""
+async def test_a_change_that_goes_back_is_fenced(bench: Bench) -> None:
+    """A workflow that the store has at a later version was changed behind its owner."""
     owned = await bench.store.claim(0, 1)
     owned = await applied(bench, owned, creation(owned, "a"))
-    turn = Turn(owned.next_offset + 1, AT, changed=[workflow("a", state="open", version=version)])
+    turn = Turn(owned.next_offset + 1, AT, changed=[workflow("a", state="open", version=0)])
     with pytest.raises(Fenced):
         await bench.store.apply(owned, turn)
     assert {"a": workflow("a")} == await held(bench, owned, "a")
@@ -715,20 +717,20 @@ async def test_a_worker_of_the_version_before_is_kept_from_what_it_does_not_know
     async with _postgres(servers.database_url, settings.prefix) as bench:
         assert isinstance(bench, PostgresBench)
         await bench.add(door(max_open=1, version=2))
-        of_before = arguments(replace(await bench.store.claim(0, 1), epoch=2), creation(_unclaimed(), "a"))[:36]
+        of_before = as_before(replace(await bench.store.claim(0, 1), epoch=2), creation(_unclaimed(), "a"))
         call = f"select apply_v1({', '.join(f'${number}' for number in range(1, 37))})"
         async with bench.pool.acquire() as connection:
             assert 2 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
             assert 1 == await connection.fetchval(call, *of_before)
             with pytest.raises(asyncpg.PostgresError) as full:
-                await connection.fetchval(call, *arguments(_unclaimed(turn=1, next_offset=1), _second())[:36])
+                await connection.fetchval(call, *as_before(_unclaimed(turn=1, next_offset=1), _second()))
             assert ("TS002", '{"room": {"shop.door": 0}, "taken": {}}') == (full.value.sqlstate, full.value.detail)
             owned = await bench.store.claim(0, 1)
             owned = await applied(bench, owned, Turn(2, AT, parked=[parked(1)]))
             stands = await connection.fetchrow("select * from partition where part = 0")
             for query, given in (
                 ("select * from claim_v1(0, 'old', 1, '12 s')", []),
-                (call, arguments(owned, creation(owned, "b"))[:36]),
+                (call, as_before(owned, creation(owned, "b"))),
             ):
                 with pytest.raises(asyncpg.PostgresError, match="partition 0 has parked commands") as fenced:
                     await connection.fetch(query, *given)
@@ -739,12 +741,64 @@ async def test_a_worker_of_the_version_before_is_kept_from_what_it_does_not_know
             assert 4 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
 
 
+def as_before(owned: Ownership, turn: Turn) -> list[Any]:
+    """Return what apply_v1 is called with: without when workflows were changed, parked commands, SLAs and timers."""
+    later = {16, 17, 24}
+    return [each for place, each in enumerate(arguments(owned, turn)[:39]) if place not in later]
+
+
 def _unclaimed(turn: int = 0, next_offset: int = 0) -> Ownership:
     return Ownership(0, 2, turn, next_offset, 1 + turn, 1, UUID(int=1), PARTS)
 
 
 def _second() -> Turn:
     return creation(_unclaimed(turn=1, next_offset=1), "b")
+
+
+def promised(workflow_id: str, due_at: datetime | None, *, run: int = 1) -> Turn:
+    """Return a turn that sets an SLA's record and timer."""
+    due = None if due_at is None else written(due_at)
+    record = SlaRecord(run, "on_track", written(AT), written(AT), {}, due_at=due, next_at=due)
+    return Turn(0, AT, slas=[SlaRow(workflow_id, "reply", record)], timers=[Timer(workflow_id, "reply", due_at)])
+
+
+async def test_timers_are_found_when_they_are_due_the_earliest_first(bench: Bench) -> None:
+    """At the instant and before it, so many of them, of the partition alone; one without a time is none."""
+    owned = await bench.store.claim(0, 1)
+    for workflow_id, minutes in (("b", 2), ("a", 1), ("c", 3)):
+        owned = await applied(bench, owned, promised(workflow_id, AT + timedelta(minutes=minutes)))
+    other = await bench.store.claim(1, 1)
+    await applied(bench, other, promised("d", AT))
+
+    async def due(minutes: float, limit: int = 10) -> list[str]:
+        until = AT + timedelta(minutes=minutes)
+        return [timer.workflow_id for timer in await bench.store.due(owned, until, limit)]
+
+    assert [[], ["a"], ["a", "b"], ["a", "b", "c"], ["a"]] == [
+        await due(0.9), await due(1), await due(2), await due(9), await due(9, 1)
+    ]  # fmt: skip
+    owned = await applied(bench, owned, promised("a", AT + timedelta(minutes=5)))
+    owned = await applied(bench, owned, promised("b", None))
+    assert [["c"], ["c", "a"]] == [await due(4), await due(5)]
+
+
+async def test_a_worker_without_slas_is_kept_from_a_partition_that_has_some(
+    servers: Endpoints, settings: Settings
+) -> None:
+    """Neither does it take the partition, nor does it write a turn of one that it has."""
+    async with _postgres(servers.database_url, settings.prefix) as bench:
+        assert isinstance(bench, PostgresBench)
+        owned = await applied(bench, await bench.store.claim(0, 1), promised("a", AT))
+        call = f"select apply_v1({', '.join(f'${number}' for number in range(1, 37))})"
+        async with bench.pool.acquire() as connection:
+            for query, given in (
+                ("select * from claim_v1(0, 'old', 1, '12 s')", []),
+                ("select * from claim_v2(0, 'old', 1, '12 s')", []),
+                (call, as_before(owned, creation(owned, "b"))),
+            ):
+                with pytest.raises(asyncpg.PostgresError, match="partition 0 has SLAs") as fenced:
+                    await connection.fetch(query, *given)
+                assert "TS001" == fenced.value.sqlstate
 
 
 async def test_a_large_turn_keeps_its_order(bench: Bench) -> None:
