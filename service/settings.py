@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     tick_seconds: float = Field(1.0, gt=0, le=60, description="seconds between ticks")
     clock: Literal["real", "logical"] = Field(
         "real",
-        description="what time it is: the database's clock, or that of ticks and commands alone, for simulations",
+        description="what time it is: the database's clock; logical: what ticks and commands say, for simulations",
     )
     sla_grace_seconds: float = Field(
         2.0, ge=0, le=600, description="how long after its due instant an SLA waits for commands sent in time"

@@ -44,7 +44,7 @@ states:
   new: {initial: true}
 transitions:
   - {name: pay, from: new, to: payed}
-slas: []
+automations: []
 """
 
 
@@ -217,9 +217,9 @@ def test_findings_have_their_place(turnstile: CommandLine, tmp_path: Path) -> No
     file = tmp_path / "order.yaml"
     file.write_text(UNSOUND, "utf-8")
     said = turnstile("definitions", "check", str(file))
-    text = "slas is not enforced by this build yet: remove the clause or use a later version"
+    text = "automations is not enforced by this build yet: remove the clause or use a later version"
     assert Said(Exit.REFUSED, f"{file}:8:1: error: NOT_SUPPORTED_YET: {text}\n", "") == said
-    file.write_text(UNSOUND.replace("slas: []\n", ""), "utf-8")
+    file.write_text(UNSOUND.replace("automations: []\n", ""), "utf-8")
     said = turnstile("definitions", "check", str(file), "--json")
     assert Exit.REFUSED == said.code
     findings = [orjson.loads(line) for line in said.out.splitlines()]
