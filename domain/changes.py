@@ -16,6 +16,7 @@ from domain.cel_text import clauses
 from domain.definition import Definition, EventTypes, State, Transition
 from domain.findings import Path
 from domain.model_check import explore
+from domain.sla_terms import SlaTerms
 
 Effect = Literal["takes away", "adds", "changes"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
@@ -63,7 +64,7 @@ class _Said(NamedTuple):
 
 def compare(old: Definition, new: Definition) -> tuple[Change, ...]:
     """Return what changes, grouped by effect; nothing for two versions that say the same."""
-    found = chain(_states(old, new), _ways(old, new), _cut_off(old, new), _settings(old, new))
+    found = chain(_states(old, new), _ways(old, new), _cut_off(old, new), _slas(old, new), _settings(old, new))
     return tuple(sorted(found, key=lambda change: EFFECTS.index(change.effect)))
 
 
@@ -196,15 +197,40 @@ def _condition(guard: Guard | None) -> str:
 
 
 def _cut_off(old: Definition, new: Definition) -> Iterator[Change]:
-    could, can = explore(old).finishing - old.terminal, explore(new).finishing
+    could, can = explore(old).leading_to(old.terminal) - old.terminal, explore(new).leading_to(new.terminal)
     lost = [state for state in old.states if state in could and state in new.states and state not in can]
     if lost:
         text = f"Work in {_either(lost)} can no longer come to an end."
         yield Change("takes away", "CUT_OFF", text, frozenset(lost), breaks=True)
 
 
+def _slas(old: Definition, new: Definition) -> Iterator[Change]:
+    """Say what is promised otherwise; work under way keeps the target that it was promised."""
+    open_work = _open_states(old, new)
+    for name in {**old.slas, **new.slas}:
+        before, after = old.slas.get(name), new.slas.get(name)
+        if before is None or after is None:
+            about = frozenset({("slas", name)})
+            if after is not None:
+                text = f"SLA {name} is promised: {_promise(after)}."
+                yield Change("adds", "SLA_ADDED", text, after.starts & open_work, about=about)
+            else:
+                text = f"SLA {name} is promised no more: where it is open it is held for good."
+                yield Change("takes away", "SLA_REMOVED", text, open_work, about=about)
+            continue
+        for field in _differing(before, after, {"name"}):
+            text = f"SLA {name}: {_now(field, before, after)}."
+            yield Change("changes", f"SLA_{field.upper()}", text, open_work, about=frozenset({("slas", name, field)}))
+
+
+def _promise(terms: SlaTerms) -> str:
+    hours = f" of calendar {terms.calendar}" if terms.calendar else ""
+    time = f"{terms.target}{hours}" if terms.target else "by the due date"
+    return f"{time} from {_either(sorted(terms.starts))} to {_either(sorted(terms.stops)) or 'no end'}"
+
+
 def _settings(old: Definition, new: Definition) -> Iterator[Change]:
-    for field in _differing(old, new, _DERIVED | {"event_types"}):
+    for field in _differing(old, new, _DERIVED | {"event_types", "slas"}):
         before, after = getattr(old, field), getattr(new, field)
         words, touches = _SETTINGS.get(field, (None, _open_states))
         text = words(before, after) if words else f"The definition's {_now(field, old, new)}."
@@ -274,11 +300,15 @@ def _now(field: str, before: Any, after: Any) -> str:  # noqa: ANN401 - two data
 def _told(value: Any) -> str:  # noqa: ANN401 - whatever a clause holds
     if value is None:
         return "nothing"
+    if isinstance(value, frozenset):
+        return _either(sorted(value)) or "any"
+    if isinstance(value, tuple):
+        return "; ".join(map(str, value)) or "none"
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 def _either(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return "".join(names) if len(names) < 2 else f"{', '.join(names[:-1])} or {names[-1]}"  # noqa: PLR2004 - the last
 
 
 def _quoted(name: str) -> str:

@@ -26,14 +26,27 @@ class Explored:
     """What commands can make of a workflow.
 
     `reached` has each state that a sequence of commands leads to, with the last transition of a shortest one (None
-    for the initial state), nearest first. `finishing` are the states with a way to a terminal one, themselves
-    included. `ways` are all transitions, each with what its guard comes to.
+    for the initial state), nearest first. `ways` are all transitions, each with what its guard comes to.
     """
 
     definition: Definition
     reached: Mapping[str, Transition | None]
-    finishing: frozenset[str]
     ways: tuple[tuple[Transition, Stance], ...]
+
+    def leading_to(self, states: Iterable[str]) -> frozenset[str]:
+        """Return the states with a way to one of some states, these included."""
+        entering: dict[str, list[str]] = {}
+        for transition, met in self.ways:
+            if met != NEVER:
+                entering.setdefault(transition.target, []).append(transition.source)
+        found = set(states)
+        waiting = deque(found)
+        while waiting:
+            for source in entering.get(waiting.popleft(), ()):
+                if source not in found:
+                    found.add(source)
+                    waiting.append(source)
+        return frozenset(found)
 
     def way_to(self, state: str) -> tuple[Transition, ...]:
         """Return a shortest sequence of transitions from the initial state to a reached one."""
@@ -56,14 +69,12 @@ class Fault(NamedTuple):
 
 
 def explore(definition: Definition) -> Explored:
-    """Walk a definition from its initial state, and back from its terminal ones."""
+    """Walk a definition from its initial state."""
     ways = tuple(_with_stances(definition.transitions))
     leaving: dict[str, list[Transition]] = {}
-    entering: dict[str, list[Transition]] = {}
     for transition, met in ways:
         if met != NEVER:
             leaving.setdefault(transition.source, []).append(transition)
-            entering.setdefault(transition.target, []).append(transition)
     reached: dict[str, Transition | None] = {definition.initial: None}
     waiting = deque([definition.initial])
     while waiting:
@@ -71,14 +82,7 @@ def explore(definition: Definition) -> Explored:
             if transition.target not in reached:
                 reached[transition.target] = transition
                 waiting.append(transition.target)
-    finishing = set(definition.terminal)
-    waiting.extend(finishing)
-    while waiting:
-        for transition in entering.get(waiting.popleft(), ()):
-            if transition.source not in finishing:
-                finishing.add(transition.source)
-                waiting.append(transition.source)
-    return Explored(definition, reached, frozenset(finishing), ways)
+    return Explored(definition, reached, ways)
 
 
 def check_model(definition: Definition, document: Mapping[str, Any]) -> tuple[Finding, ...]:
@@ -123,8 +127,9 @@ def _dead_ends(explored: Explored, _: Places) -> Iterator[Fault]:
     """Find states that work comes to and never ends from, though the definition has an end."""
     if not explored.definition.terminal:
         return
+    finishing = explored.leading_to(explored.definition.terminal)
     for state in explored.reached:
-        if state not in explored.finishing:
+        if state not in finishing:
             text = f"no way leads from {state} to a terminal state: add a transition, or terminal: true"
             yield Fault("error", "DEAD_END", text, ("states", state), state)
 
@@ -165,11 +170,28 @@ def _ambiguous(explored: Explored, places: Places) -> Iterator[Fault]:
             yield Fault("warning", "AMBIGUOUS_TARGET", text, places[source, transition.name], source)
 
 
+def _slas(explored: Explored, _: Places) -> Iterator[Fault]:
+    """Find SLAs that no command starts, or that nothing ends once they run."""
+    for index, terms in enumerate(explored.definition.slas.values()):
+        starting = [state for state in explored.reached if state in terms.starts]
+        if not starting:
+            text = f"SLA {terms.name} never starts: no command brings work to {', '.join(sorted(terms.starts))}"
+            yield Fault("warning", "SLA_NEVER_STARTS", text, ("slas", index, "starts"), None)
+        ending = explored.leading_to(terms.stops)
+        endless = [state for state in starting if state not in ending]
+        if endless:
+            text = (
+                f"SLA {terms.name} is started by {endless[0]} and can never stop: no way leads to a state that stops it"
+            )
+            yield Fault("warning", "SLA_NEVER_STOPS", text, ("slas", index), endless[0])
+
+
 CHECKS: tuple[Callable[[Explored, Places], Iterator[Fault]], ...] = (
     _unreachable,
     _dead_ends,
     _never_taken,
     _ambiguous,
+    _slas,
 )
 
 

@@ -22,6 +22,10 @@ class Rung:
     priority: str | None = None
     transition: str | None = None
 
+    def __str__(self) -> str:
+        done = (("alert", self.alert), ("priority", self.priority), ("transition", self.transition))
+        return f"after {self.after} " + ", ".join(f"{what} {which}" for what, which in done if which is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class SlaTerms:
@@ -94,16 +98,17 @@ def check_terms(document: DefinitionDocument) -> Iterator[Finding]:
 
 def _states(document: DefinitionDocument, declared: SlaDocument, place: Path) -> Iterator[Finding]:
     listed = ", ".join(sorted(document.states)[:20])
+    terminal = {name for name, state in document.states.items() if state and state.terminal}
     for clause in ("starts", "holds", "stops"):
         for position, state in enumerate(getattr(declared, clause)):
             path = (*place, clause, position)
             if state not in document.states:
                 text = f"there is no state {state}: declare it or use one of {listed}"
                 yield Finding("error", "UNKNOWN_STATE", text, path)
-            elif clause == "starts" and state in declared.stops:
-                text = f"{state} both starts and stops it: decide which"
+            elif clause == "starts" and (state in declared.stops or state in terminal):
+                text = f"{state} both starts and stops it, as a terminal state does: decide which"
                 yield Finding("error", "STARTS_WHERE_IT_STOPS", text, path)
-            elif clause == "holds" and state in declared.stops:
+            elif clause == "holds" and (state in declared.stops or state in terminal):
                 text = f"{state} stops it: there is nothing left to hold, remove one of the two"
                 yield Finding("error", "HOLDS_WHERE_IT_STOPS", text, path)
 

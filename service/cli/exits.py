@@ -10,6 +10,7 @@ from service.app import STUCK, NotReadyError
 from service.broker.cluster import TopicsError
 from service.event_logs.event import EventLogError
 from service.local.errors import LocalStackError
+from service.store.calendars import CalendarError
 from service.store.partitions import WrongClusterError
 from service.store.pool import DatabaseUnreachableError
 from service.store.reads import TooSlowError
@@ -54,6 +55,7 @@ EXIT_OF: dict[type[Exception], Exit] = {
     Fault: Exit.SURROUNDINGS,
     KafkaError: Exit.SURROUNDINGS,
     VersionTakenError: Exit.REFUSED,
+    CalendarError: Exit.REFUSED,
     EventLogError: Exit.USAGE,
 }
 EXPECTED = tuple(EXIT_OF)

@@ -8,12 +8,21 @@ import orjson
 
 from domain.calendar import Calendar
 from domain.canonical import canonical
+from domain.definition import Definition, compile_document
+from domain.sla_terms import SlaTerms
+from domain.target import working_time
 from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from from calendar"
+
+_PROMISING = "select body from definition where body::jsonb @> $1::jsonb"
+
+
+class CalendarError(Exception):
+    """An SLA cannot be reckoned: its calendar is not stored, or does not say how long a day is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +51,20 @@ class StoredCalendar:
 async def apply_calendar(
     connection: Connection, parsed: ParsedCalendar, calendar: Calendar, source: str, *, applied_by: str | None
 ) -> bool:
-    """Store a version; returns False where the same is stored already. Raises VersionTakenError."""
+    """Store a version; returns False where the same is stored already.
+
+    Raises VersionTakenError, and CalendarError where an SLA that is under it would no longer know how long a day is.
+    """
     name, version = calendar.name, calendar.version
     with faults_of():
         async with connection.transaction():
             if await is_applied(connection, "calendar", name, version, parsed.digest):
                 return False
+            for body in await connection.fetch(_PROMISING, canonical({"slas": [{"calendar": name}]}).decode()):
+                definition = compile_document(orjson.loads(body["body"]))
+                for terms in definition.slas.values() if isinstance(definition, Definition) else ():
+                    if terms.calendar == name:
+                        check_times(terms, calendar)
             await connection.execute(
                 """
                 insert into calendar (name, version, body, holidays, holidays_from, source, digest, applied_by)
@@ -63,6 +80,14 @@ async def apply_calendar(
                 applied_by,
             )
     return True
+
+
+def check_times(terms: SlaTerms, calendar: Calendar) -> None:
+    """Raise CalendarError where a calendar cannot tell one of an SLA's times."""
+    for text in terms.times:
+        found = working_time(text, calendar.working_day)
+        if isinstance(found, str):
+            raise CalendarError(f"SLA {terms.name}, calendar {calendar.name} version {calendar.version}: {found}")
 
 
 async def newest_calendar(connection: Connection, name: str) -> int | None:

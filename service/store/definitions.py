@@ -6,6 +6,7 @@ from datetime import datetime
 
 from domain.definition import Definition
 from service.definitions.files import Parsed
+from service.store.calendars import CalendarError, check_times, load_calendar, newest_calendar
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
@@ -27,12 +28,16 @@ class StoredDefinition:
 async def apply_definition(
     connection: Connection, parsed: Parsed, definition: Definition, source: str, *, applied_by: str | None
 ) -> bool:
-    """Store a version; returns False where the same is stored already. Raises VersionTakenError."""
+    """Store a version; returns False where the same is stored already.
+
+    Raises VersionTakenError, and CalendarError where an SLA is reckoned by no calendar that is stored.
+    """
     name, version = definition.name, definition.version
     with faults_of():
         async with connection.transaction():
             if await is_applied(connection, "definition", name, version, parsed.digest):
                 return False
+            await _calendars(connection, definition)
             await connection.execute(
                 """
                 insert into definition (name, version, body, source, digest, applied_by)
@@ -47,6 +52,20 @@ async def apply_definition(
             )
             await _limit(connection, name)
     return True
+
+
+async def _calendars(connection: Connection, definition: Definition) -> None:
+    """Refuse SLAs under a calendar that is not there, or that cannot tell what their times are."""
+    for terms in definition.slas.values():
+        if terms.calendar is not None:
+            version = await newest_calendar(connection, terms.calendar)
+            stored = None if version is None else await load_calendar(connection, terms.calendar, version)
+            if stored is None:
+                raise CalendarError(
+                    f"SLA {terms.name}: there is no calendar {terms.calendar}; "
+                    "apply it first with `turnstile calendars apply`"
+                )
+            check_times(terms, stored.compiled())
 
 
 async def _limit(connection: Connection, name: str) -> None:

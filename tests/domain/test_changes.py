@@ -1,5 +1,6 @@
 """What a new version changes, in words; and that nothing which differs is passed over."""
 
+from dataclasses import fields
 from random import Random
 from typing import Any
 
@@ -224,6 +225,10 @@ def flat(definition: Definition) -> dict[tuple[str, ...], Any]:
         table["transitions", way.source, way.name] = True
         table["transitions", way.source, way.name, "target"] = way.target
         table["transitions", way.source, way.name, "guard"] = way.guard
+    for name, terms in definition.slas.items():
+        table["slas", name] = True
+        for each in fields(terms):
+            table["slas", name, each.name] = getattr(terms, each.name)
     events = definition.event_types
     for field in ("prefix", "created", "transition", "metadata_updated"):
         table["event_types", field] = getattr(events, field)
@@ -265,4 +270,18 @@ def decorations(random: Random) -> dict[str, Any]:
         "on_unavailable": random.choice(["reject", "wait"]),
         "metadata_default": random.choice([{}, {"a": 1}]),
         "events": random.choice([{}, {"created": "MADE"}, {"prefix": "x", "metadata_updated": "Y"}]),
+        "slas": random.sample(
+            [
+                {"name": "reply", "target": random.choice(["1h", "2h"]), "ladder": [{"after": "1h", "alert": "lead"}]},
+                {
+                    "name": "end",
+                    "calendar": random.choice(["office", "lab"]),
+                    "by_priority": {"high": "1h"},
+                    "target": "2h",
+                    "types": random.choice([[], ["stat"]]),
+                },
+                {"name": "due"},
+            ],
+            random.randrange(4),
+        ),
     }

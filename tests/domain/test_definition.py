@@ -255,3 +255,39 @@ def test_editors_get_a_schema_that_agrees() -> None:
     validator = jsonschema.Draft202012Validator(schema)
     assert list(validator.iter_errors(document())) == []
     assert len(list(validator.iter_errors(document(automations=[], version=0)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("clause", "expected"),
+    [
+        ({"starts": ["GONE"]}, [("error", "UNKNOWN_STATE", ("slas", 0, "starts", 0))]),
+        ({"stops": ["NEW"], "starts": ["NEW"]}, [("error", "STARTS_WHERE_IT_STOPS", ("slas", 0, "starts", 0))]),
+        ({"starts": ["DONE"]}, [("error", "STARTS_WHERE_IT_STOPS", ("slas", 0, "starts", 0))]),
+        ({"holds": ["DONE"]}, [("error", "HOLDS_WHERE_IT_STOPS", ("slas", 0, "holds", 0))]),
+        ({"target": "0s"}, [("error", "BAD_TARGET", ("slas", 0, "target"))]),
+        ({"by_priority": {"high": "0m"}}, [("error", "BAD_TARGET", ("slas", 0, "by_priority", "high"))]),
+        ({"target": "4h 1d"}, [("error", "BAD_VALUE", ("slas", 0, "target"))]),
+        ({"target": "1m 4h"}, [("error", "BAD_TARGET", ("slas", 0, "target"))]),
+        ({"target": "1d"}, [("warning", "DAYS_AROUND_THE_CLOCK", ("slas", 0, "target"))]),
+        ({"target": "1d", "calendar": "office"}, []),
+        ({"target": None, "holds": ["OPEN"]}, [("error", "BAD_VALUE", ("slas", 0))]),
+        ({"ladder": [{"after": "1h"}]}, [("error", "BAD_VALUE", ("slas", 0, "ladder", 0))]),
+        (
+            {"ladder": [{"transition": "fly"}]},
+            [("error", "UNKNOWN_TRANSITION", ("slas", 0, "ladder", 0, "transition"))],
+        ),
+        (
+            {"ladder": [{"after": "1h", "alert": "a"}, {"after": "60m", "alert": "b"}]},
+            [("error", "RUNGS_NOT_IN_ORDER", ("slas", 0, "ladder", 1, "after"))],
+        ),
+        ({"calender": "office"}, [("error", "UNKNOWN_CLAUSE", ("slas", 0, "calender"))]),
+    ],
+)
+def test_what_is_wrong_with_a_promise_has_its_place(clause: dict[str, Any], expected: list[object]) -> None:
+    """States, times, rungs: each mistake where it is."""
+    assert expected == found(slas=[{"name": "reply", "target": "4h"} | clause])
+
+
+def test_two_promises_have_two_names() -> None:
+    """The second is the mistake."""
+    assert [("error", "DUPLICATE_SLA", ("slas", 1, "name"))] == found(slas=[{"name": "a", "target": "4h"}] * 2)

@@ -218,11 +218,7 @@ def expected(document: dict[str, Any], brute: Brute) -> set[tuple[str, object, i
     ends = {state for state, clauses in document["states"].items() if clauses["terminal"]}
     for state in document["states"]:
         if state in brute.steps:
-            onward = {state}
-            for _ in document["states"]:
-                onward |= {to for _, name, source, to, _ in declared(document) if source in onward and
-                           (source, name) in brute.taken}  # fmt: skip
-            if ends and not onward & ends:
+            if ends and not onward(document, brute, state) & ends:
                 wanted.add(("DEAD_END", state, brute.steps[state]))
         else:
             wanted.add(("UNREACHABLE_STATE", state, 0))
@@ -241,6 +237,42 @@ def expected(document: dict[str, Any], brute: Brute) -> set[tuple[str, object, i
     return wanted
 
 
+def expected_of_slas(document: dict[str, Any], brute: Brute) -> set[tuple[str, object, int]]:
+    """Return what should be found of promises."""
+    wanted: set[tuple[str, object, int]] = set()
+    ends = {state for state, clauses in document["states"].items() if clauses["terminal"]}
+    for index, sla in enumerate(document["slas"]):
+        started = [state for state in sla["starts"] if state in brute.steps]
+        endless = [state for state in started if not onward(document, brute, state) & {*ends, *sla["stops"]}]
+        if not started:
+            wanted.add(("SLA_NEVER_STARTS", index, 0))
+        if endless:
+            wanted.add(("SLA_NEVER_STOPS", index, min(brute.steps[state] for state in endless)))
+    return wanted
+
+
+def onward(document: dict[str, Any], brute: Brute, state: str) -> set[str]:
+    """Return where commands lead from a state, itself included."""
+    found = {state}
+    for _ in document["states"]:
+        found |= {
+            to for _, name, source, to, _ in declared(document) if source in found and (source, name) in brute.taken
+        }
+    return found
+
+
+def with_slas(document: dict[str, Any], random: Random) -> dict[str, Any]:
+    """Draw promises: each starts in some states and stops in others."""
+    states = [state for state, clauses in document["states"].items() if not clauses["terminal"]]
+    slas = []
+    for number in range(random.randrange(3) if states else 0):
+        shuffled = random.sample(states, len(states))
+        starts = shuffled[: random.randint(1, len(states))]
+        stops = [state for state in shuffled[len(starts) :] if random.random() < 0.3]
+        slas.append({"name": f"s{number}", "target": "1h", "starts": starts, "stops": stops})
+    return document | {"slas": slas}
+
+
 def said(document: dict[str, Any], findings: tuple[Finding, ...], brute: Brute) -> set[tuple[str, object, int]]:
     """Return what was found in the same words: a guard that is false speaks for all its sources."""
     told: set[tuple[str, object, int]] = set()
@@ -255,7 +287,8 @@ def said(document: dict[str, Any], findings: tuple[Finding, ...], brute: Brute) 
             length = len(finding.commands) if finding.code == "AMBIGUOUS_TARGET" else 0
             told.add((finding.code, (first, source), length))
         else:
-            told.add((finding.code, first, len(finding.commands) if finding.code == "DEAD_END" else 0))
+            shown = finding.code in {"DEAD_END", "SLA_NEVER_STOPS"}
+            told.add((finding.code, first, len(finding.commands) if shown else 0))
     return told
 
 
@@ -275,19 +308,24 @@ def test_it_agrees_with_a_search_by_commands() -> None:
     random = Random(20261121)
     codes: dict[str, int] = {}
     for _ in range(1000):
-        document = machine(random)
+        document = with_slas(machine(random), random)
         definition = compiled(document)
         brute = search(definition, [clause["name"] for clause in document["transitions"]])
         findings = check_model(definition, document)
-        assert expected(document, brute) == said(document, findings, brute), document
+        assert expected(document, brute) | expected_of_slas(document, brute) == said(document, findings, brute), (
+            document
+        )
         assert set(brute.steps) == set(explore(definition).reached)
         for finding in findings:
             codes[finding.code] = codes.get(finding.code, 0) + 1
             if finding.commands:
                 kind, first = finding.path[:2]
-                ends = [first] if kind == "states" else document["transitions"][first]["from"]
+                clause = {"transitions": "from", "slas": "starts"}.get(str(kind))
+                ends = [first] if clause is None else document[str(kind)][first][clause]
                 assert finding.code == "UNREACHABLE_STATE" or follow(finding, definition) in ends
-    assert all(codes[code] > 100 for code in ("UNREACHABLE_STATE", "DEAD_END", "NEVER_TAKEN", "AMBIGUOUS_TARGET"))
+    assert {code for code, found in codes.items() if found > 50} == {
+        "UNREACHABLE_STATE", "DEAD_END", "NEVER_TAKEN", "AMBIGUOUS_TARGET", "SLA_NEVER_STARTS", "SLA_NEVER_STOPS"
+    }  # fmt: skip
 
 
 def test_fifty_states_all_joined_are_checked() -> None:

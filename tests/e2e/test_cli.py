@@ -50,6 +50,13 @@ def turnstile(terminal: Terminal) -> Terminal:
     return terminal
 
 
+PROMISING = (
+    STRICT.replace("strict", "promising")
+    + """
+slas:
+  - {name: answer, target: 1d, calendar: shop.office}
+"""
+)
 LOGIC = """\
 name: door.logic
 version: 1
@@ -210,6 +217,21 @@ async def test_definitions_are_applied_once(turnstile: Terminal) -> None:
     listed = (await turnstile("definitions", "list", "--json")).json
     assert [*shipped(), "shop.strict"] == [each["name"] for each in listed]
     assert "new --> A : a" in (await turnstile("definitions", "graph", "shop.strict")).out
+
+
+async def test_a_promise_needs_a_calendar_that_can_reckon_it(turnstile: Terminal) -> None:
+    """Neither is a definition applied without its calendar, nor a calendar that no longer knows how long a day is."""
+    (turnstile.folder / "promising.yaml").write_text(PROMISING, "utf-8")
+    missing = await turnstile("definitions", "apply", "promising.yaml")
+    assert Exit.REFUSED == missing.code
+    assert "there is no calendar shop.office; apply it first with `turnstile calendars apply`" in missing.err
+    (turnstile.folder / "office.yaml").write_text(OFFICE, "utf-8")
+    assert 0 == (await turnstile("calendars", "apply", "office.yaml")).code
+    assert "shop.promising version 1 applied\n" == (await turnstile("definitions", "apply", "promising.yaml")).out
+    shorter = OFFICE.replace("version: 1", "version: 2").replace('tuesday: "09:00-17:00"', 'tuesday: "09:00-12:00"')
+    (turnstile.folder / "office.yaml").write_text(shorter, "utf-8")
+    unclear = await turnstile("calendars", "apply", "office.yaml")
+    assert (Exit.REFUSED, True) == (unclear.code, "SLA answer, calendar shop.office version 2" in unclear.err)
 
 
 async def test_calendars_are_applied_once(turnstile: Terminal) -> None:
