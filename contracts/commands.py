@@ -15,7 +15,8 @@ class CommandFields(Contract):
     """What every command carries.
 
     `command_id` is the idempotency key within its root. `root_id` defaults to the workflow itself.
-    `expires_at` is an instant after which the command must not be decided any more.
+    `expires_at` is an instant after which the command must not be decided any more, `not_before` one before which it
+    must not: it waits aside, keeps nothing else waiting, and comes into the order of commands when its time has come.
     """
 
     command_id: UUID
@@ -29,6 +30,7 @@ class CommandFields(Contract):
     submitted_at: Instant | None = None
     occurred_at: Instant | None = None
     expires_at: Instant | None = None
+    not_before: Instant | None = None
 
 
 class CreateWorkflow(CommandFields):

@@ -71,6 +71,14 @@ def known(
             clause="expires_at > now",
             values={"expires_at": written(command.expires_at), "now": written(now)},
         )
+    if command.not_before is not None and command.not_before > now:
+        return refusal(
+            Code.INVALID_COMMAND,
+            f"not_before is {written(command.not_before)}, and commands are remembered for {window.days} days: "
+            "send it later, under a new id",
+            clause="not_before < submitted_at + window",
+            values={"not_before": written(command.not_before), "submitted_at": written(submitted_at)},
+        )
     if remembered is not None:
         return refusal(
             Code.COMMAND_ID_REUSED,

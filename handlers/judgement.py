@@ -169,6 +169,8 @@ class Judgement:
         if part != self._owned.part:
             self._forward(received, part, root_id)
             self._settled(record)
+        elif self._is_early(received):
+            self._delay(received)
         elif not isinstance(record, ParkedRecord) and (queue := self._queue(command.workflow_id)):
             self._park(received, ParkReason.BEHIND, f"the command at offset {queue[0]} is before it")
         else:
@@ -324,7 +326,8 @@ class Judgement:
         """Park a new command behind those of its workflow, unless there are too many."""
         command = received.command
         queue = self._queue(command.workflow_id)
-        held = len(self._parking) + len(self._turn.parked) - len(self._turn.unparked)
+        delayed = sum(each.parked.reason is ParkReason.DELAYED for each in self._turn.parked)
+        held = len(self._parking) + len(self._turn.parked) - delayed - len(self._turn.unparked)
         limits = self._limits
         if len(queue) >= limits.parked_workflow_max or held >= limits.parked_partition_max:
             earlier = self._parking.queue(command.workflow_id)
@@ -350,6 +353,30 @@ class Judgement:
         )
         self._turn.parked.append(parked_record(received.record, parked))
         queue.append(parked.offset)
+
+    def _is_early(self, received: Readable) -> bool:
+        """Say whether a command's time has not come, and will while its id is remembered."""
+        wanted, command = received.command.not_before, received.command
+        if wanted is None or wanted <= self._now or isinstance(received.record, ParkedRecord):
+            return False
+        since = min(received.broker_time, command.submitted_at or received.broker_time)
+        return wanted < since + self._limits.window
+
+    def _delay(self, received: Readable) -> None:
+        """Set a command aside until its time has come; it holds nothing back meanwhile."""
+        command = received.command
+        parked = Parked(
+            offset=received.record.offset,
+            workflow_id=command.workflow_id,
+            command_id=received.command_id,
+            reason=ParkReason.DELAYED,
+            detail="its time has not come",
+            parked_at=self._now,
+            attempts=0,
+            not_before=command.not_before or self._now,
+            expires_at=command.expires_at,
+        )
+        self._turn.parked.append(parked_record(received.record, parked))
 
     def _turn_away(self, received: Readable, message: str, clause: str, values: Mapping[str, Any]) -> None:
         """Refuse a command that may wait no longer; it may be sent again under the same id."""

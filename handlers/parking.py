@@ -201,6 +201,8 @@ class Parking:
             queue[next(place for place, old in enumerate(queue) if old.offset == each.offset)] = each
             self._forget(each.offset)
         for record in turn.parked:
+            if record.parked.reason is ParkReason.DELAYED:
+                continue  # it waits in the store, for ticks alone
             self._append(record.parked)
             if record.parked.attempts:
                 self._forget(record.offset)

@@ -59,11 +59,12 @@ class JournalRow(NamedTuple):
 
 
 class ParkReason(StrEnum):
-    """Why a command is parked: its guard has not answered, an earlier one of its workflow is, our own code failed."""
+    """Why a command is parked: its guard has not answered, an earlier one is, our own code failed, it is early."""
 
     GUARD = "guard"
     BEHIND = "behind"
     ERROR = "internal_error"
+    DELAYED = "delayed"
 
 
 class Parked(NamedTuple):
@@ -207,7 +208,11 @@ class Store(Protocol):
         ...
 
     async def parked(self, owned: Ownership) -> Sequence[Parked]:
-        """Return what the partition has parked, by offset."""
+        """Return what the partition has parked but for what is delayed, by offset."""
+        ...
+
+    async def delayed(self, owned: Ownership, until: datetime, limit: int) -> Sequence[ParkedRecord]:
+        """Return up to `limit` delayed commands whose time has come at an instant, the earliest first."""
         ...
 
     async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:

@@ -16,12 +16,14 @@ from domain.sla import Calendars, calendar_keys, parse_record
 from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
+from handlers.decode import Readable, decode
 from handlers.faults import Fault
-from handlers.ports import NO_RECORD, Loaded, Ownership, SlaRow, Store, Timer, Turn, Wanted
+from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecord, SlaRow, Store, Timer, Turn, Wanted
 from handlers.ticks import Clock, ReceivedTick
-from handlers.written import consequence_rows, event_row
+from handlers.written import consequence_rows, event_row, forward_row
 
 TIMERS_AT_ONCE = 500
+DELAYED_AT_ONCE = 16  # each is up to 512 KiB
 POSTPONED = timedelta(minutes=1)
 """How long a timer waits on which our own code failed."""
 
@@ -69,12 +71,16 @@ def timer_of(workflow: Workflow | None, name: str) -> Timer:
 async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick) -> Fired:
     """Take the steps that are due at a tick whose commands are all decided, a bounded number of them."""
     timers = await store.due(owned, clock.due_until(tick), TIMERS_AT_ONCE)
-    if not timers:
+    delayed = await store.delayed(owned, tick.tick.time, DELAYED_AT_ONCE)
+    if not timers and not delayed:
         return Fired(owned, None, more=False)
     loaded = await store.load(owned, Wanted(sorted({timer.workflow_id for timer in timers}), (), ()))
     if clock.believed(tick, loaded.now) != tick.tick.time:
         return Fired(owned, None, more=False)
     turn = Turn(owned.next_offset, loaded.now if clock.logical else clock.now(loaded.now, owned.tick_time))
+    for record in delayed:
+        turn.unparked.append(record.parked)
+        turn.rows.append(resent_row(record, owned.part))
     lapsing = Lapsing(store, clock, owned, loaded, clock.due_until(tick))
     by_workflow: dict[str, list[str]] = {}
     for timer in timers:
@@ -90,7 +96,15 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
     outcome = await store.apply(owned, turn)
     if not isinstance(outcome, Ownership):
         raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")
-    return Fired(outcome, turn, more=len(timers) == TIMERS_AT_ONCE)
+    return Fired(outcome, turn, more=len(timers) == TIMERS_AT_ONCE or len(delayed) == DELAYED_AT_ONCE)
+
+
+def resent_row(record: ParkedRecord, part: int) -> JournalRow:
+    """Return the row that sends a delayed command again, now that its time has come."""
+    received = decode(record, command_bytes_max=len(record.value or b""))
+    if not isinstance(received, Readable):
+        raise Fault(f"partition {part}: the delayed command at offset {record.offset} cannot be read any more")
+    return forward_row(received, part, received.command.root_id or received.command.workflow_id)
 
 
 class Lapsing(NamedTuple):

@@ -73,6 +73,10 @@ class WrappedStore:
         """Return what is parked."""
         return await self.inner.parked(owned)
 
+    async def delayed(self, owned: Ownership, until: datetime, limit: int) -> Sequence[ParkedRecord]:
+        """Return what is delayed."""
+        return await self.inner.delayed(owned, until, limit)
+
     async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
         """Return the records of parked commands."""
         return await self.inner.parked_records(owned, offsets)

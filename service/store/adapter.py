@@ -16,7 +16,7 @@ from service.store import load as reading
 from service.store import partitions
 from service.store.calendars import load_calendar, newest_calendar
 from service.store.outbox import read_outbox
-from service.store.parked import load_parked, load_parked_records
+from service.store.parked import load_delayed, load_parked, load_parked_records
 from service.store.pool import Connection, Pool, faults_of
 from service.store.timers import load_due
 
@@ -56,6 +56,11 @@ class PostgresStore:
         """Return the records of parked commands."""
         async with self._connection() as connection:
             return await load_parked_records(connection, owned, offsets)
+
+    async def delayed(self, owned: Ownership, until: datetime, limit: int) -> list[ParkedRecord]:
+        """Return delayed commands whose time has come."""
+        async with self._connection() as connection:
+            return await load_delayed(connection, owned, until, limit)
 
     async def definition(self, name: str, version: int) -> Definition | None:
         """Return a definition's version, compiled once."""

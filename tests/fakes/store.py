@@ -20,7 +20,7 @@ from domain.idempotency import Remembered
 from domain.sla import SlaRecord
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Poison
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Place, Timer, Turn, Wanted
+from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Timer, Turn, Wanted
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -128,7 +128,14 @@ class MemoryStore:
 
     async def parked(self, owned: Ownership) -> list[Parked]:
         """Return what the partition has parked."""
-        return [self.waiting[key].parked for key in sorted(self.waiting) if key[0] == owned.part]
+        found = [self.waiting[key].parked for key in sorted(self.waiting) if key[0] == owned.part]
+        return [each for each in found if each.reason is not ParkReason.DELAYED]
+
+    async def delayed(self, owned: Ownership, until: datetime, limit: int) -> list[ParkedRecord]:
+        """Return delayed commands whose time has come."""
+        found = [each for (part, _), each in self.waiting.items() if part == owned.part]
+        early = [each for each in found if each.parked.reason is ParkReason.DELAYED and each.parked.not_before <= until]
+        return [replace(each) for each in sorted(early, key=lambda each: each.parked.not_before)][:limit]
 
     async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> list[ParkedRecord]:
         """Return the records of parked commands."""

@@ -496,7 +496,7 @@ async def test_a_closed_parking_asks_no_more() -> None:
 def test_a_parked_entry_is_plain() -> None:
     """What is kept in memory of each is small: no bytes."""
     assert not {"value", "key", "headers"} & set(Parked._fields)
-    assert {"guard", "behind", "internal_error"} == set(ParkReason)
+    assert {"guard", "behind", "internal_error", "delayed"} == set(ParkReason)
 
 
 RING = {

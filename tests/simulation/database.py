@@ -206,6 +206,15 @@ class StoreOverLink:
             f"parked {owned.part}", lambda: self._database.parked(owned), lost=Transient, refused=Transient
         )
 
+    async def delayed(self, owned: Ownership, until: datetime, limit: int) -> Sequence[ParkedRecord]:
+        """Return delayed commands whose time has come."""
+        return await self._link.call_slow(
+            f"delayed {owned.part}",
+            lambda: self._database.delayed(owned, until, limit),
+            lost=Transient,
+            refused=Transient,
+        )
+
     async def parked_records(self, owned: Ownership, offsets: Sequence[int]) -> Sequence[ParkedRecord]:
         """Return the records of parked commands."""
         return await self._link.call_slow(

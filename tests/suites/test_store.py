@@ -782,6 +782,28 @@ async def test_timers_are_found_when_they_are_due_the_earliest_first(bench: Benc
     assert [["c"], ["c", "a"]] == [await due(4), await due(5)]
 
 
+async def test_delayed_commands_are_apart_from_parked_ones(bench: Bench) -> None:
+    """They are found by their time, with their records; what a new owner looks at on its claim is without them."""
+    owned = await bench.store.claim(0, 1)
+    times = {1: 3, 2: 1, 3: 2}
+    delayed = [
+        replace(
+            given, parked=given.parked._replace(reason=ParkReason.DELAYED, not_before=AT + timedelta(minutes=minutes))
+        )
+        for given, minutes in ((parked(offset), minutes) for offset, minutes in times.items())
+    ]
+    owned = await applied(bench, owned, Turn(4, AT, parked=[parked(0), *delayed]))
+    assert [0] == [each.offset for each in await bench.store.parked(owned)]
+
+    async def due(minutes: float, limit: int = 10) -> list[int]:
+        return [each.offset for each in await bench.store.delayed(owned, AT + timedelta(minutes=minutes), limit)]
+
+    assert [[], [2], [2, 3, 1], [2, 3]] == [await due(0.9), await due(1), await due(9), await due(9, 2)]
+    assert [delayed[1]] == await bench.store.delayed(owned, AT + timedelta(minutes=1), 10)
+    owned = await applied(bench, owned, Turn(4, AT, unparked=[delayed[1].parked]))
+    assert [3, 1] == await due(9)
+
+
 async def test_a_worker_without_slas_is_kept_from_a_partition_that_has_some(
     servers: Endpoints, settings: Settings
 ) -> None:
