@@ -27,6 +27,8 @@ class RungDocument(Clause):
     """The priority that the workflow gets."""
     transition: Label | None = Field(default=None, examples=["escalate"])
     """The transition that is asked for, in the service's own name."""
+    every: TargetText | None = Field(default=None, examples=["1d"])
+    """The last rung alone: it is climbed again each time so much more working time has passed."""
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:

@@ -139,7 +139,8 @@ def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until
     limit = written(until)
     steps: list[Step] = []
     while record.next_at is not None and record.next_at <= limit:
-        number, due = record.step, record.next_at
+        record = _caught_up(record, terms, calendar, until)
+        number, due = record.step, record.next_at or limit
         record = record._replace(step=number + 1, status=_STATUS.get(number, record.status))
         if number == BREACHED:
             record = record._replace(breached_at=due)
@@ -244,7 +245,7 @@ def _armed(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> Sla
 
 def _instant(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> str | None:
     """Return when the next step is due; None where there is none, or not before 2100."""
-    if terms is None or record.step >= FIRST_RUNG + len(terms.ladder):
+    if terms is None or (record.step >= FIRST_RUNG and terms.rung(record.step - FIRST_RUNG) is None):
         return None
     if record.target_seconds is None:
         return _from_due_date(record, terms, calendar)
@@ -252,7 +253,25 @@ def _instant(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> s
         return _after(record, calendar, -timedelta(seconds=record.warning_seconds))
     if record.step == BREACHED:
         return _after(record, calendar, timedelta())
-    return _after(record, calendar, _time(terms.ladder[record.step - FIRST_RUNG].after, calendar))
+    return _after(record, calendar, _beyond(terms, record.step - FIRST_RUNG, calendar))
+
+
+def _beyond(terms: SlaTerms, index: int, calendar: Calendar) -> timedelta:
+    """Return how much working time past the due instant a rung is climbed, each repetition from the first: no drift."""
+    last = len(terms.ladder) - 1
+    rung = terms.ladder[min(index, last)]
+    again = timedelta() if index <= last or rung.every is None else (index - last) * _time(rung.every, calendar)
+    return _time(rung.after, calendar) + again
+
+
+def _caught_up(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until: datetime) -> SlaRecord:
+    """Pass over repetitions that were missed but for the last: nobody needs a hundred reminders at once."""
+    if terms is None or record.step < FIRST_RUNG + len(terms.ladder):
+        return record
+    past = overrun(reckoned(record, calendar, until), calendar) - _beyond(terms, len(terms.ladder) - 1, calendar)
+    repeated = past // _time(terms.ladder[-1].every or "1s", calendar)
+    passed = record._replace(step=max(record.step, FIRST_RUNG + len(terms.ladder) - 1 + repeated))
+    return passed._replace(next_at=_instant(passed, terms, calendar))
 
 
 def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar) -> str | None:
@@ -263,7 +282,7 @@ def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar) -> st
         return written(due - timedelta(seconds=record.warning_seconds))
     if record.step == BREACHED:
         return record.due_at
-    found = due_at(calendar, due, _time(terms.ladder[record.step - FIRST_RUNG].after, calendar))
+    found = due_at(calendar, due, _beyond(terms, record.step - FIRST_RUNG, calendar))
     return None if found is None else written(found)
 
 

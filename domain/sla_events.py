@@ -202,7 +202,8 @@ def _loudest(moved: Moved) -> int | None:
 def _rung_alert(moved: Moved, step: Step) -> str | None:
     if step.number < FIRST_RUNG or moved.terms is None:
         return None
-    return moved.terms.ladder[step.number - FIRST_RUNG].alert
+    rung = moved.terms.rung(step.number - FIRST_RUNG)
+    return None if rung is None else rung.alert
 
 
 def _step_event(workflow: Workflow, moved: Moved, step: Step, circumstances: Circumstances) -> dict[str, Any]:
@@ -291,9 +292,9 @@ def _alert(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any
 
 def _asked(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Give the commands that a rung asks for."""
-    if moved.terms is None:
+    rung = None if moved.terms is None else moved.terms.rung(step.number - FIRST_RUNG)
+    if rung is None:
         return
-    rung = moved.terms.ladder[step.number - FIRST_RUNG]
     asked = []
     if rung.priority is not None and rung.priority != workflow.priority:
         asked.append({"command_type": "set_priority", "priority": rung.priority})

@@ -15,15 +15,21 @@ from domain.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One step of the escalation ladder; `after` is working time past the due instant."""
+    """One step of the escalation ladder; `after` is working time past the due instant, `every` until it is repeated."""
 
     after: str
     alert: str | None = None
     priority: str | None = None
     transition: str | None = None
+    every: str | None = None
 
     def __str__(self) -> str:
-        done = (("alert", self.alert), ("priority", self.priority), ("transition", self.transition))
+        done = (
+            ("alert", self.alert),
+            ("priority", self.priority),
+            ("transition", self.transition),
+            ("every", self.every),
+        )
         return f"after {self.after} " + ", ".join(f"{what} {which}" for what, which in done if which is not None)
 
 
@@ -54,6 +60,12 @@ class SlaTerms:
         """Return the target of a priority; None where the due date counts."""
         return (self.by_priority or {}).get(priority or "", self.target)
 
+    def rung(self, index: int) -> Rung | None:
+        """Return a rung by its place, counted from 0: beyond the last it is the last again, where that repeats."""
+        if index < len(self.ladder):
+            return self.ladder[index]
+        return self.ladder[-1] if self.ladder and self.ladder[-1].every is not None else None
+
     @property
     def times(self) -> Iterator[str]:
         """Every working time that its calendar must be able to tell."""
@@ -62,6 +74,7 @@ class SlaTerms:
         yield from (self.by_priority or {}).values()
         yield self.warning
         yield from (rung.after for rung in self.ladder)
+        yield from (rung.every for rung in self.ladder if rung.every is not None)
 
 
 def compile_terms(declared: SlaDocument, *, initial: str, terminal: frozenset[str]) -> SlaTerms:
@@ -78,7 +91,9 @@ def compile_terms(declared: SlaDocument, *, initial: str, terminal: frozenset[st
         service_areas=frozenset(declared.service_areas),
         types=frozenset(declared.types),
         impact=declared.impact,
-        ladder=tuple(Rung(rung.after, rung.alert, rung.priority, rung.transition) for rung in declared.ladder),
+        ladder=tuple(
+            Rung(rung.after, rung.alert, rung.priority, rung.transition, rung.every) for rung in declared.ladder
+        ),
     )
 
 
@@ -119,6 +134,10 @@ def _ladder(document: DefinitionDocument, declared: SlaDocument, place: Path) ->
         if rung.transition is not None and rung.transition not in names:
             text = f"there is no transition {rung.transition}: use one of {', '.join(sorted(names)[:20]) or 'none'}"
             yield Finding("error", "UNKNOWN_TRANSITION", text, (*place, "ladder", index, "transition"))
+    for index, rung in enumerate(declared.ladder[:-1]):
+        if rung.every is not None:
+            text = "only the last rung repeats: those after it would have no end to wait for"
+            yield Finding("error", "RUNGS_NOT_IN_ORDER", text, (*place, "ladder", index, "every"))
     for index, (lower, upper) in enumerate(pairwise(declared.ladder), start=1):
         first, second = (working_time(rung.after, timedelta(hours=8)) for rung in (lower, upper))
         days = "d" in lower.after + upper.after  # how long they are says the calendar
@@ -129,18 +148,19 @@ def _ladder(document: DefinitionDocument, declared: SlaDocument, place: Path) ->
 
 def _times(declared: SlaDocument, place: Path) -> Iterator[Finding]:
     rungs = [(rung.after, ("ladder", index, "after")) for index, rung in enumerate(declared.ladder)]
+    repeats = [(rung.every, ("ladder", index, "every")) for index, rung in enumerate(declared.ladder)]
     by_priority = [(text, ("by_priority", name)) for name, text in declared.by_priority.items()]
     targets: Sequence[tuple[str | None, Path]] = [(declared.target, ("target",)), *by_priority]
-    for text, path in (*targets, (declared.warning, ("warning",)), *rungs):
+    for text, path in (*targets, (declared.warning, ("warning",)), *rungs, *repeats):
         found = None if text is None else working_time(text, timedelta(hours=8))
         if isinstance(found, str):
             yield Finding("error", "BAD_TARGET", found, (*place, *path))
         elif found is not None and text is not None and _has_days(text) and declared.calendar is None:
             problem = f"{text} is in days, and without a calendar a day is 24 hours: write hours, or name a calendar"
             yield Finding("warning", "DAYS_AROUND_THE_CLOCK", problem, (*place, *path))
-    for text, path in targets:
+    for text, path in (*targets, *repeats):
         if text is not None and working_time(text, timedelta(hours=8)) == timedelta():
-            problem = "a target of no time is breached as it starts: give it some"
+            problem = "it takes no time: give it some"
             yield Finding("error", "BAD_TARGET", problem, (*place, *path))
 
 

@@ -280,6 +280,14 @@ def test_editors_get_a_schema_that_agrees() -> None:
             {"ladder": [{"after": "1h", "alert": "a"}, {"after": "60m", "alert": "b"}]},
             [("error", "RUNGS_NOT_IN_ORDER", ("slas", 0, "ladder", 1, "after"))],
         ),
+        (
+            {"ladder": [{"after": "1h", "alert": "a", "every": "1h"}, {"after": "2h", "alert": "b"}]},
+            [("error", "RUNGS_NOT_IN_ORDER", ("slas", 0, "ladder", 0, "every"))],
+        ),
+        (
+            {"ladder": [{"alert": "a", "every": "0s"}]},
+            [("error", "BAD_TARGET", ("slas", 0, "ladder", 0, "every"))],
+        ),
         ({"calender": "office"}, [("error", "UNKNOWN_CLAUSE", ("slas", 0, "calender"))]),
     ],
 )

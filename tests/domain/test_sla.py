@@ -177,6 +177,22 @@ def test_after_an_outage_passed_steps_are_recorded_once_and_only_the_highest_tel
     assert written(MONDAY + 4 * HOUR) == life.record().breached_at
 
 
+def test_the_last_rung_repeats_without_drift_and_catches_up_with_one() -> None:
+    """A reminder a working day, however late each is found; of those missed in an outage the last is left."""
+    ladder = [{"after": "1h", "alert": "lead", "every": "1d"}]
+    life = Life(sla(calendar="office", ladder=ladder))
+    due = MONDAY + timedelta(hours=5)
+    life.tick(due - HOUR)
+    for days in range(3):
+        assert ["ESCALATION_TRIGGERED"] == life.tick(due + timedelta(days=days, minutes=7 * days))
+        assert [] == life.tick(due + timedelta(days=days, hours=2))
+    assert written(due + timedelta(days=3)) == life.record().next_at
+    assert ["ESCALATION_TRIGGERED"] == life.tick(due + timedelta(days=16))
+    assert [1, 2, 3, 13] == [event["details"]["rung"] for event in life.history if "rung" in event.get("details", {})]
+    assert written(due + timedelta(days=17)) == life.record().next_at
+    assert ["lead"] * 4 == [alert["to"] for alert in life.alerts if "to" in alert]
+
+
 @pytest.mark.parametrize(
     ("late", "expected"),
     [(-1, ["TRANSITION", "SLA_AT_RISK", "SLA_MET"]), (0, ["TRANSITION", "SLA_AT_RISK", "SLA_BREACHED"])],
