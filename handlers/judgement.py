@@ -183,6 +183,7 @@ class Judgement:
             received.digest,
             self._remembered.get(key),
             now=self._now,
+            database_time=self._turn.now,
             broker_time=received.broker_time,
             window=self._limits.window,
         )

@@ -76,6 +76,7 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
         return Fired(owned, None, more=False)
     turn = Turn(owned.next_offset, loaded.now if clock.logical else clock.now(loaded.now, owned.tick_time))
     lapsing = Lapsing(store, clock, owned, loaded, clock.due_until(tick))
+    again_at = clock.now(loaded.now, owned.tick_time) + POSTPONED
     by_workflow: dict[str, list[str]] = {}
     for timer in timers:
         by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
@@ -86,7 +87,7 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
             raise
         except Exception:
             log.exception("timer.postponed", part=owned.part, workflow_id=workflow_id)
-            turn.timers += [Timer(workflow_id, name, loaded.now + POSTPONED) for name in names]
+            turn.timers += [Timer(workflow_id, name, again_at) for name in names]
     outcome = await store.apply(owned, turn)
     if not isinstance(outcome, Ownership):
         raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")
