@@ -4,7 +4,7 @@ A timer is a wake-up and never a decision: what is due says the workflow's own r
 twice, changes nothing but itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -57,6 +57,15 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
             record = parse_record(body)
             turn.slas.append(SlaRow(after.workflow_id, name, record))
             turn.timers.append(timer_of(after, name))
+
+
+def ended_runs(accepted: Accepted) -> Iterator[SlaRow]:
+    """Give the runs of SLAs that a change has ended: another may begin before the turn is written."""
+    for event in accepted.events:
+        for name, body in event.get("slas", {}).items():
+            record = parse_record(body)
+            if not record.is_open:
+                yield SlaRow(accepted.workflow.workflow_id, name, record)
 
 
 def timer_of(workflow: Workflow | None, name: str) -> Timer:

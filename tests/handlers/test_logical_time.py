@@ -134,3 +134,17 @@ async def test_a_command_of_the_far_future_is_not_too_old(turns: Turns) -> None:
     await turns.take(happened(create("w"), 0))
     turns.owned[0] = replace(turns.owned[0], tick_time=START + timedelta(days=300))
     assert ["accepted"] == await turns.outcomes(sent(move("w", "open")))
+
+
+async def test_a_promise_that_is_made_again_in_the_same_turn_keeps_its_first_end(turns: Turns) -> None:
+    """Each run has its row, though the workflow itself knows of the last one alone."""
+    await turns.take(
+        happened(create("w"), 0),
+        happened(move("w", "open"), 2),
+        happened(move("w", "shut"), 3),
+        happened(move("w", "open", "again"), 3.5),
+        happened(move("w", "shut", "again shut"), 4),
+    )
+    rows = {run: row.status for (_, _, _, run), row in turns.store.slas.items()}
+    assert {1: "breached", 2: "met", 3: "on_track"} == rows
+    assert 3600 == turns.store.slas[(0, "w", "opening", 1)].breach_seconds
