@@ -46,21 +46,27 @@ def known(
     remembered: Remembered | None,
     *,
     now: datetime,
+    database_time: datetime,
     broker_time: datetime,
     window: timedelta,
 ) -> Repeated | Refusal | None:
     """Return the stored reply, a refusal, or None for a command to decide.
 
     Age counts from `submitted_at`, at the latest from the broker's time, so what was forgotten cannot run again
-    by being read again, whatever its sender's clock said.
+    by being read again, whatever its sender's clock said. It is reckoned by the database's clock, by which outcomes
+    are forgotten, also where `now` is another.
     """
     submitted_at = broker_time if command.submitted_at is None else min(command.submitted_at, broker_time)
-    if submitted_at < now - window:
+    if submitted_at < database_time - window:
         return refusal(
             Code.EXPIRED,
             f"submitted at {written(submitted_at)}, which is longer ago than commands are remembered",
             clause="submitted_at >= now - window",
-            values={"submitted_at": written(submitted_at), "now": written(now), "window_s": window.total_seconds()},
+            values={
+                "submitted_at": written(submitted_at),
+                "now": written(database_time),
+                "window_s": window.total_seconds(),
+            },
         )
     if remembered is not None and remembered.digest == digest:
         return Repeated(remembered.reply)

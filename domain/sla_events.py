@@ -308,6 +308,7 @@ def _asked(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any
             "tenant": workflow.tenant,
             "requested_by": SERVICE,
             "reason": event["message"],
+            "occurred_at": event["timestamp"],
             **fields,
         }
         yield {name: value for name, value in command.items() if value is not None}

@@ -124,6 +124,7 @@ class _Again:
             received.digest,
             self.remembered.get((reply["root_id"], received.command_id)),
             now=read(reply["decided_at"]),
+            database_time=read(reply["decided_at"]),
             broker_time=received.broker_time,
             window=self.candidate.limits.window,
         )

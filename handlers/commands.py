@@ -86,19 +86,24 @@ class CommandsHandler:
         `applied` hears of each commit. A record the store cannot hold is found by halving and is answered, or becomes
         a dead letter; one on which our own code fails is parked. A tick that finds nothing to do writes nothing.
         """
-        if wakeup.tick is not None:
+        if wakeup.tick is not None and not self.clock.logical:
             parking.look(wakeup.tick.tick.time)
         if due := parking.take():
             records = [*await self.store.parked_records(owned, due), *records]
         return await self._take(owned, records, wakeup, parking, applied)
 
     async def fire(
-        self, owned: Ownership, tick: ReceivedTick, *, applied: Callable[[Taken], None]
+        self, owned: Ownership, tick: ReceivedTick, *, parking: Parking, applied: Callable[[Taken], None]
     ) -> tuple[Ownership, bool]:
         """Take the steps that time has made due at a tick; say whether there may be more.
 
-        The tick is one whose commands are all decided. `applied` hears of the commit.
+        The tick is one whose commands are all decided: only then does logical time move. One at which nothing is due
+        leaves that time in memory alone, and a new owner starts at that of the last turn: nothing was decided since.
+        `applied` hears of the commit.
         """
+        if self.clock.logical:
+            owned = _at(owned, tick.tick.time)
+            parking.look(tick.tick.time)
         fired = await fire(self.store, self.clock, owned, tick)
         if fired.turn is not None:
             applied(Taken(fired.owned, fired.turn, owned.next_seq))
@@ -247,15 +252,23 @@ def _wanted(batch: Sequence[Received]) -> Wanted:
 
 
 def _awake(owned: Ownership, wakeup: Wakeup, now: datetime, clock: Clock) -> tuple[Ownership, list[Unreadable]]:
-    """Return the ownership at the tick's time, and the ticks that are dead letters."""
+    """Return the ownership at the tick's time, and the ticks that are dead letters.
+
+    Logical time stays where it is: commands that are before the tick may not be decided yet.
+    """
     bad = list(wakeup.unreadable)
     if wakeup.tick is not None:
         time = clock.believed(wakeup.tick, now)
         if isinstance(time, Unreadable):
             bad.append(time)
-        elif owned.tick_time is None or time > owned.tick_time:
-            owned = replace(owned, tick_time=time)
+        elif not clock.logical:
+            owned = _at(owned, time)
     return owned, bad
+
+
+def _at(owned: Ownership, time: datetime) -> Ownership:
+    """Return the ownership at a time, unless it is later already."""
+    return owned if owned.tick_time is not None and owned.tick_time >= time else replace(owned, tick_time=time)
 
 
 def _merged(facts: Facts, more: Facts) -> Facts:

@@ -22,8 +22,20 @@ from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
-from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
-from handlers.promises import calendars_for, keep_slas
+from handlers.ports import (
+    Guards,
+    Loaded,
+    Ownership,
+    Parked,
+    ParkedRecord,
+    ParkReason,
+    Place,
+    Record,
+    SlaRow,
+    Store,
+    Turn,
+)
+from handlers.promises import calendars_for, ended_runs, keep_slas
 from handlers.ticks import Clock
 from handlers.written import (
     HOPS_MAX,
@@ -108,6 +120,7 @@ class Judgement:
         self._remembered = dict(loaded.remembered)
         self._last_events = dict(loaded.last_events)
         self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
+        self._ended: dict[tuple[str, str, int], SlaRow] = {}
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
 
@@ -150,6 +163,8 @@ class Judgement:
             elif before is not workflow:
                 self._turn.changed.append(workflow)
             keep_slas(self._turn, before, workflow)
+        kept = {(row.workflow_id, row.name, row.record.run) for row in self._turn.slas}
+        self._turn.slas += [row for key, row in self._ended.items() if key not in kept]
         self._turn.open_deltas = {name: delta for name, delta in self._turn.open_deltas.items() if delta}
         return self._turn
 
@@ -185,6 +200,7 @@ class Judgement:
             received.digest,
             self._remembered.get(key),
             now=self._now,
+            database_time=self._turn.now,
             broker_time=received.broker_time,
             window=self._limits.window,
         )
@@ -439,6 +455,7 @@ class Judgement:
         workflow = decision.workflow
         self._workflows[workflow.workflow_id] = workflow
         self._last_events[workflow.workflow_id] = decision.events[0]
+        self._ended |= {(row.workflow_id, row.name, row.record.run): row for row in ended_runs(decision)}
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta

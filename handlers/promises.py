@@ -4,7 +4,7 @@ A timer is a wake-up and never a decision: what is due says the workflow's own r
 twice, changes nothing but itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -61,6 +61,15 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
             turn.timers.append(timer_of(after, name))
 
 
+def ended_runs(accepted: Accepted) -> Iterator[SlaRow]:
+    """Give the runs of SLAs that a change has ended: another may begin before the turn is written."""
+    for event in accepted.events:
+        for name, body in event.get("slas", {}).items():
+            record = parse_record(body)
+            if not record.is_open:
+                yield SlaRow(accepted.workflow.workflow_id, name, record)
+
+
 def timer_of(workflow: Workflow | None, name: str) -> Timer:
     """Return the timer that an SLA of a workflow has to have."""
     body = ((workflow and workflow.slas) or {}).get(name)
@@ -82,6 +91,7 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
         turn.unparked.append(record.parked)
         turn.rows.append(resent_row(record, owned.part))
     lapsing = Lapsing(store, clock, owned, loaded, clock.due_until(tick))
+    again_at = clock.now(loaded.now, owned.tick_time) + POSTPONED
     by_workflow: dict[str, list[str]] = {}
     for timer in timers:
         by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
@@ -92,7 +102,7 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
             raise
         except Exception:
             log.exception("timer.postponed", part=owned.part, workflow_id=workflow_id)
-            turn.timers += [Timer(workflow_id, name, loaded.now + POSTPONED) for name in names]
+            turn.timers += [Timer(workflow_id, name, again_at) for name in names]
     outcome = await store.apply(owned, turn)
     if not isinstance(outcome, Ownership):
         raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")

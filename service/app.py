@@ -62,7 +62,7 @@ Choose = Callable[[Settings, str, Pool], Adapters]
 
 @asynccontextmanager
 async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = adapters) -> AsyncIterator[Service]:
-    """Run a worker, a tick emitter and the HTTP page; raises what keeps them from starting."""
+    """Run a worker, a tick emitter unless time is logical, and the HTTP page; raises what keeps them from starting."""
     await schema.check(endpoints.database_url)
     facts = await cluster_facts(endpoints.bootstrap_servers, settings.topics.commands)
     if facts.partitions == 0:
@@ -77,9 +77,11 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
         worker = Worker(settings, bootstrap_servers=endpoints.bootstrap_servers, adapters=chosen, telemetry=telemetry)
         watch = _watch(settings, endpoints, worker, chosen, facts)
         ticks = _emitter(settings, endpoints, telemetry)
+        if ticks is None:
+            telemetry.no_ticks_of_ours()
         app = build(telemetry, lambda: _readiness(worker, ticks, pool), lambda: watch.stuck)
         async with serving(app, settings.http_host, settings.http_port) as address:
-            emitting = asyncio.create_task(ticks.run(), name="ticks")
+            emitting = None if ticks is None else asyncio.create_task(ticks.run(), name="ticks")
             turns = LoopTurns(telemetry)
             turning = asyncio.create_task(turns.run(), name="turns")
             watching: asyncio.Task[None] | None = None
@@ -91,12 +93,14 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
                 yield Service(address, worker, telemetry, turns)
             finally:
                 await _cancelled(watching)  # a consumer that is told to stop must not look dead
-                ticks.stop()
+                if ticks is not None:
+                    ticks.stop()
                 await worker.stop()
                 await chosen.engines.close()
                 await _cancelled(turning)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
+                if emitting is not None:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
                 log.info("service.stopped")
     finally:
         await _close(pool)
@@ -131,7 +135,7 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str, Any]:
+async def _readiness(worker: Worker, ticks: TickEmitter | None, pool: Pool) -> dict[str, Any]:
     """Return what each part says of itself.
 
     Ready when the database answers, the group has said which partitions are ours (it may be none) and each is active.
@@ -143,7 +147,7 @@ async def _readiness(worker: Worker, ticks: TickEmitter, pool: Pool) -> dict[str
         "ready": database and settled,
         "database": database,
         "joined": worker.joined,
-        "scheduler": {"leading": ticks.leading},
+        "scheduler": {"clock": "logical"} if ticks is None else {"clock": "real", "leading": ticks.leading},
         "partitions": {str(part): {"phase": phase, "reason": reason} for part, (phase, reason) in phases.items()},
     }
 
@@ -180,7 +184,10 @@ async def _answers(pool: Pool) -> bool:
         return False
 
 
-def _emitter(settings: Settings, endpoints: Endpoints, telemetry: Telemetry) -> TickEmitter:
+def _emitter(settings: Settings, endpoints: Endpoints, telemetry: Telemetry) -> TickEmitter | None:
+    """Return what emits ticks; nothing of ours does where time is logical: whoever simulates says what time it is."""
+    if settings.clock == "logical":
+        return None
     return TickEmitter(
         bootstrap_servers=endpoints.bootstrap_servers,
         database_url=endpoints.database_url,

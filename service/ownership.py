@@ -14,6 +14,7 @@ from handlers.batch import Inbox
 from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.decode import ids_of
 from handlers.faults import Parted, Transient
+from handlers.parking import Parking
 from handlers.ports import Claims, Log, Ownership, Record
 from handlers.ticks import TicksAhead
 from service.relay import Relay
@@ -189,21 +190,23 @@ class PartitionOwner:
                     with self._telemetry.turn_seconds.time():
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
                     self._telemetry.parking(self.part, parking, owned.tick_time)
-                owned = await self._fire(owned, ahead, applied)
+                owned = await self._fire(owned, ahead, parking, applied)
         finally:
             parking.close()
             self._telemetry.parking(self.part, None, None)
 
-    async def _fire(self, owned: Ownership, ahead: TicksAhead, applied: Callable[[Taken], None]) -> Ownership:
+    async def _fire(
+        self, owned: Ownership, ahead: TicksAhead, parking: Parking, applied: Callable[[Taken], None]
+    ) -> Ownership:
         """Take the steps that are due, so many at a time that commands have their turns between."""
         tick = ahead.reached(owned.next_offset)
         if tick is None:
             return owned
-        owned, more = await self._handler.fire(owned, tick, applied=applied)
-        if more:
-            self.inbox.wake()
-        else:
+        owned, more = await self._handler.fire(owned, tick, parking=parking, applied=applied)
+        if not more:
             ahead.fired()
+        if more or parking.due:
+            self.inbox.wake()
         return owned
 
     async def _recognise(self, owned: Ownership, record: Record, last: str | None) -> None:

@@ -126,6 +126,10 @@ class Telemetry:
         self.tick_time = Gauge("turnstile_tick_time_seconds", "Time of the last tick emitted", registry=registry)
         self.ticks_leading = Gauge("turnstile_ticks_leading", "1 while this worker emits the ticks", registry=registry)
 
+    def no_ticks_of_ours(self) -> None:
+        """Say that this worker emits no ticks at all: the time of the last is no number, so no rule finds it old."""
+        self.tick_time.set(float("nan"))
+
     def applied(self, part: int, taken: Taken) -> None:
         """Count a committed turn."""
         rows = taken.turn.rows

@@ -22,9 +22,9 @@ PAGES = range(9464, 9564)
 class WorkerProcess:
     """The worker; a watchdog takes it along however this process ends."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log: str = "worker.log") -> None:
         self._settings = settings
-        self.log = (settings.data_dir / "worker.log").absolute()
+        self.log = (settings.data_dir / log).absolute()
         self._watched: Watched | None = None
         host = settings.http_host if settings.http_host not in {"0.0.0.0", "::"} else HOST  # noqa: S104 - read, not bound
         self._port = _free_port(settings.http_port)
@@ -46,6 +46,9 @@ class WorkerProcess:
             "BOOTSTRAP_SERVERS": self._settings.bootstrap_servers or "",
             "DATABASE_URL": self._settings.database_url or "",
             "HTTP_PORT": str(self._port),
+            "PREFIX": self._settings.prefix,
+            "GROUP_ID": self._settings.group_id,
+            "CLOCK": self._settings.clock,
         }
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._watched = Watched(
@@ -94,9 +97,9 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[WorkerProcess]:
+async def working(settings: Settings, log: str = "worker.log") -> AsyncIterator[WorkerProcess]:
     """Run a worker for the block."""
-    worker = WorkerProcess(settings)
+    worker = WorkerProcess(settings, log)
     try:
         await worker.start()
         yield worker

@@ -7,6 +7,7 @@ or that brings a log with later events, repeats the same ids and doubles nothing
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -34,7 +35,7 @@ class Import:
 class Outgoing(NamedTuple):
     """A command ready to send under its root's key. `asks` is the target state, None for a creation.
 
-    `root_id` is None for the workflow itself.
+    `root_id` is None for the workflow itself; `at` is when it happened, where time is logical.
     """
 
     command_id: str
@@ -43,6 +44,7 @@ class Outgoing(NamedTuple):
     value: bytes
     root_id: str | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    at: datetime | None = None
 
     @property
     def root(self) -> str:
@@ -114,4 +116,5 @@ def _outgoing(command_type: str, event: LoggedEvent, target: Import, *, place: i
     }
     if event.resource is not None:
         command["requested_by"] = event.resource
-    return Outgoing(command["command_id"], workflow, fields.get("target_state"), orjson.dumps(command))
+    value = orjson.dumps(command)
+    return Outgoing(command["command_id"], workflow, fields.get("target_state"), value, at=event.occurred_at)

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby, islice
 from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
@@ -17,6 +19,7 @@ from service.event_logs.wire import kafka_wire
 
 REJECTIONS_MAX = 1_000
 _POLL_S = 0.5
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Wire(Protocol):
@@ -40,6 +43,20 @@ class Progress(NamedTuple):
     replied: int
     total: int | None
     waiting: str | None = None
+
+
+class Ticks(Protocol):
+    """Who moves logical time."""
+
+    async def tick(self, time: datetime, /) -> None:
+        """Say that it is so late after all commands that were sent."""
+
+
+class Clockwork(NamedTuple):
+    """How logical time moves on with the commands: a tick whenever it has passed a multiple of the step."""
+
+    ticks: Ticks
+    step: timedelta = timedelta(hours=1)
 
 
 Report = Callable[[Progress], None]
@@ -92,6 +109,7 @@ async def drive(
     report: Report,
     total: int | None = None,
     pace: Pace = PACE,
+    clockwork: Clockwork | None = None,
 ) -> DriveResult:
     """Send commands in their order through Kafka and await their replies; raises BrokerNotReadyError at the start.
 
@@ -99,15 +117,21 @@ async def drive(
     are waited for.
     """
     async with kafka_wire(bootstrap_servers, topics) as wire:
-        return await drive_over(wire, commands, report=report, total=total, pace=pace)
+        return await drive_over(wire, commands, report=report, total=total, pace=pace, clockwork=clockwork)
 
 
 async def drive_over(
-    wire: Wire, commands: Iterable[Outgoing], *, report: Report, total: int | None = None, pace: Pace = PACE
+    wire: Wire,
+    commands: Iterable[Outgoing],
+    *,
+    report: Report,
+    total: int | None = None,
+    pace: Pace = PACE,
+    clockwork: Clockwork | None = None,
 ) -> DriveResult:
     """Send commands over a wire and settle each with its reply."""
     tally = _Tally(outstanding_max=pace.outstanding_max)
-    feeder = asyncio.create_task(_feed(wire, commands, tally, pace))
+    feeder = asyncio.create_task(_feed(wire, commands, tally, pace, clockwork))
     now = asyncio.get_running_loop().time
     heard_at = said_at = now()
     waiting: str | None = None
@@ -133,12 +157,29 @@ async def drive_over(
     return tally.result()
 
 
-async def _feed(wire: Wire, commands: Iterable[Outgoing], tally: "_Tally", pace: Pace) -> None:
-    """Send what there is room for, in order, one round after another."""
+async def _feed(
+    wire: Wire, commands: Iterable[Outgoing], tally: "_Tally", pace: Pace, clockwork: Clockwork | None
+) -> None:
+    """Send what there is room for, in order, one round after another; a tick before what happened in a new step."""
     rest = iter(commands)
+    reached: datetime | None = None
     while batch := list(islice(rest, min(pace.batch_max, await tally.room()))):
-        tally.asked(batch)
-        await wire.send(batch)
+        if clockwork is None:
+            tally.asked(batch)
+            await wire.send(batch)
+            continue
+        for begun_at, found in groupby(batch, partial(_step_of, step=clockwork.step)):
+            if begun_at is not None and begun_at != reached:
+                await clockwork.ticks.tick(begun_at)
+                reached = begun_at
+            together = list(found)
+            tally.asked(together)
+            await wire.send(together)
+
+
+def _step_of(command: Outgoing, *, step: timedelta) -> datetime | None:
+    """Return when the step of time began in which a command happened."""
+    return None if command.at is None else command.at - (command.at - _EPOCH) % step
 
 
 @dataclass(slots=True)

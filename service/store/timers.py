@@ -13,3 +13,9 @@ async def load_due(connection: Connection, owned: Ownership, until: datetime, li
     with faults_of():
         rows = await connection.fetch(DUE, owned.part, until, limit)
     return [Timer(*row) for row in rows]
+
+
+async def count_due(connection: Connection, until: datetime) -> int:
+    """Return how many timers of any partition are due at an instant or before."""
+    with faults_of():
+        return int(await connection.fetchval("select count(*) from timer where due_at <= $1", until))

@@ -26,7 +26,7 @@ def answer(
     """Ask what is known of a command with these fields besides."""
     stated = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
     command = COMMANDS.validate_python(BODY | stated)
-    return known(command, DIGEST, remembered, now=NOW, broker_time=broker_time, window=WINDOW)
+    return known(command, DIGEST, remembered, now=NOW, database_time=NOW, broker_time=broker_time, window=WINDOW)
 
 
 def code(found: Repeated | Refusal | None) -> Code | str | None:

@@ -12,6 +12,7 @@ from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.judgement import Limits
 from handlers.parking import Parking
 from handlers.ports import Guards, JournalRow, Ownership
+from handlers.ticks import Clock, ReceivedTick
 from tests.fakes.ports import CommandRecord, ScriptedGuards
 from tests.fakes.store import MemoryStore
 
@@ -29,13 +30,14 @@ class Turns:
     guards: Guards = field(default_factory=ScriptedGuards)
     limits: Limits = field(default_factory=Limits)
     seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
     taken: list[Taken] = field(default_factory=list)
     owned: dict[int, Ownership] = field(default_factory=dict)
     parking: dict[int, Parking] = field(default_factory=dict)
 
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
-        handler = CommandsHandler(self.store, self.guards, self.limits, timer=lambda: self.seconds)
+        handler = self._handler()
         if part not in self.owned:
             self.owned[part] = await self.store.claim(part, 1)
         if part not in self.parking:
@@ -49,6 +51,16 @@ class Turns:
         )
         return self.store.journal[part][before:]
 
+    async def fire(self, tick: ReceivedTick, part: int = 0) -> list[JournalRow]:
+        """Take what is due at a tick whose commands are all decided; return the rows it left."""
+        before = len(self.store.journal[part])
+        more = True
+        while more:
+            self.owned[part], more = await self._handler().fire(
+                self.owned[part], tick, parking=self.parking[part], applied=self.taken.append
+            )
+        return self.store.journal[part][before:]
+
     async def replies(self, *records: CommandRecord, part: int = 0) -> list[dict[str, Any]]:
         """Take a turn and return its replies."""
         return replies(await self.take(*records, part=part))
@@ -56,6 +68,9 @@ class Turns:
     async def outcomes(self, *records: CommandRecord, part: int = 0) -> list[str]:
         """Take a turn and return what each reply comes to in one word."""
         return [outcome(reply) for reply in await self.replies(*records, part=part)]
+
+    def _handler(self) -> CommandsHandler:
+        return CommandsHandler(self.store, self.guards, self.limits, self.clock, timer=lambda: self.seconds)
 
     def workflow(self, workflow_id: str, part: int = 0) -> Workflow:
         """Return a workflow as it is stored."""

@@ -78,6 +78,7 @@ class Replay:
             received.digest,
             self._remembered.get((reply["root_id"], received.command_id)),
             now=read(reply["decided_at"]),
+            database_time=read(reply["decided_at"]),
             broker_time=received.broker_time,
             window=WINDOW,
         )

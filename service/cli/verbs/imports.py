@@ -1,27 +1,33 @@
 """`import`: a real event log driven through the topics, case by case, each event a command."""
 
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from domain.instants import written
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
-from service.cli.output import ERR, OUT, progress, say_json, say_table
+from service.cli.output import ERR, OUT, complain, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.definitions import usable
-from service.cli.verbs.options import AsJson, read_text
-from service.cli.verbs.reach import broker_words, changing
+from service.cli.verbs.options import AsJson, read_text, read_time
+from service.cli.verbs.reach import asking, broker_words, changing
 from service.definitions.files import Parsed, read_definition
 from service.event_logs.commands import Import, as_commands, number_of_commands
 from service.event_logs.csv_log import XES_COLUMNS, Columns
 from service.event_logs.discover import definition_name, discover, to_yaml
-from service.event_logs.drive import DriveResult, Pace, drive
+from service.event_logs.drive import Clockwork, DriveResult, Pace, drive
 from service.event_logs.event import LoggedEvent
 from service.event_logs.read import log_name, read_log
+from service.logical_time import logical_time
 from service.settings import Settings
+from service.store.calendars import newest_calendar
 from service.store.definitions import apply_definition, list_definitions
 from service.store.pool import Connection
+from service.store.timers import count_due
 
 REJECTIONS_SHOWN = 10
 YAML = (".yaml", ".yml")
@@ -33,6 +39,13 @@ class Judge(NamedTuple):
     name: str
     version: int
     applied: bool
+
+
+class Times(NamedTuple):
+    """How logical time moves: so far at a time between events, and until when in the end."""
+
+    step: timedelta
+    until: datetime
 
 
 @app.command("import")
@@ -53,6 +66,11 @@ def import_(
     timestamp: Annotated[str, typer.Option(help="CSV: the column of the instant.")] = XES_COLUMNS.occurred_at,
     resource: Annotated[str, typer.Option(help="CSV: the column of who did it.")] = XES_COLUMNS.resource,
     delimiter: Annotated[str, typer.Option(help="CSV: what separates columns.")] = XES_COLUMNS.delimiter,
+    tick_every: Annotated[float, typer.Option(min=0.001, help="Logical clock: hours between ticks.")] = 1.0,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Logical clock: what is due by then happens.", show_default="the last event"),
+    ] = None,
     give_up: Annotated[
         float | None, typer.Option(min=1, help="End after so many seconds without a reply.", show_default="never")
     ] = None,
@@ -61,7 +79,9 @@ def import_(
     """Drive an event log through the topics: each case a workflow, each event a command.
 
     Without --definition, one is discovered from the log and applied: a case's state is its last activity.
-    Started again, also after a kill, it doubles nothing. Exits 1 if a command is rejected, 4 if replies stay out.
+    Where TURNSTILE_CLOCK is logical, as the worker's has to be, it moves the time as well: what SLAs promise comes due
+    between the events. Started again, also after a kill, it doubles nothing. Exits 1 if a command is rejected, 4 if
+    replies or what is due stay out.
     """
     if len(delimiter) != 1:
         raise typer.BadParameter("a delimiter is one character", param_hint="--delimiter")
@@ -69,17 +89,21 @@ def import_(
     chosen = settings()
     events = list(read_log(file, Columns(case, activity, timestamp, resource, delimiter)))
 
-    async def work() -> tuple[Judge, DriveResult]:
+    times = _times(chosen, events, tick_every, until)
+
+    async def work() -> tuple[Judge, DriveResult, int]:
         address = bootstrap_servers(chosen)
         judge = await _judge(chosen, definition, events, log)
         ERR.print(f"{log}: {len(events)} events, against {judge.name} version {judge.version}", markup=False)
         with broker_words(address):
             target = Import(log=log, definition=judge.name)
-            return judge, await _drive(chosen, address, events, target, Pace(silence_s_max=give_up))
+            return judge, *await _drive(chosen, address, events, target, Pace(silence_s_max=give_up), times)
 
-    judge, result = run(work())
+    judge, result, due = run(work())
     _show(judge, result, cases=len({event.case for event in events}), log=log, as_json=as_json)
-    if result.unanswered:
+    if due:
+        complain(f"{due} timers stay due: run the workers with TURNSTILE_CLOCK=logical, and the import again")
+    if result.unanswered or due:
         raise typer.Exit(Exit.TIMEOUT)
     if result.rejected:
         raise typer.Exit(Exit.REFUSED)
@@ -114,21 +138,49 @@ async def _apply(opened: Connection, parsed: Parsed, text: str, name: str) -> Ju
     found = parsed.definition
     if found is None:
         raise RefusedError(f"{name} is not imported against: mend the errors above")
+    for calendar in sorted({terms.calendar for terms in found.slas.values() if terms.calendar is not None}):
+        if await newest_calendar(opened, calendar) is None:
+            raise RefusedError(f"{name} needs the calendar {calendar}: apply it first, `turnstile calendars apply`")
     applied = await apply_definition(opened, parsed, found, text, applied_by="import")
     return Judge(found.name, found.version, applied)
 
 
-async def _drive(chosen: Settings, address: str, events: list[LoggedEvent], target: Import, pace: Pace) -> DriveResult:
+def _times(chosen: Settings, events: list[LoggedEvent], tick_every: float, until: str | None) -> Times | None:
+    """Return how time is to be moved; None where the clock is real."""
+    if chosen.clock == "real":
+        return None
+    last = max(event.occurred_at for event in events)
+    return Times(timedelta(hours=tick_every), last if until is None else read_time(until, "--until"))
+
+
+async def _drive(
+    chosen: Settings, address: str, events: list[LoggedEvent], target: Import, pace: Pace, times: Times | None
+) -> tuple[DriveResult, int]:
+    """Drive the commands, and time with them where it is logical; return what is still due at its end besides."""
     total = number_of_commands(events)
     with progress(target.log, total) as tell:
-        return await drive(
-            as_commands(events, target),
-            bootstrap_servers=address,
-            topics=chosen.topics,
-            report=lambda driven: tell(driven.replied, driven.waiting),
-            total=total,
-            pace=pace,
-        )
+
+        async def driven(clockwork: Clockwork | None) -> DriveResult:
+            return await drive(
+                as_commands(events, target),
+                bootstrap_servers=address,
+                topics=chosen.topics,
+                report=lambda driven: tell(driven.replied, driven.waiting),
+                total=total,
+                pace=pace,
+                clockwork=clockwork,
+            )
+
+        if times is None:
+            return await driven(None), 0
+        async with logical_time(address, chosen.topics, name="import") as time:
+            result = await driven(Clockwork(time, times.step))
+            if result.unanswered:
+                return result, 0
+            tell(total, f"waiting for what is due by {written(times.until)}")
+            async with asking(chosen) as connection:
+                due = partial(count_due, connection)
+                return result, await time.reach(times.until, due, seconds_max=pace.silence_s_max)
 
 
 def _show(judge: Judge, result: DriveResult, *, cases: int, log: str, as_json: bool) -> None:

@@ -40,13 +40,29 @@ def read_moment(text: str, option: str) -> Moment:
     """Read a version, or an instant as RFC 3339 writes it; raises BadParameter."""
     if _VERSION.fullmatch(text):
         return int(text)
+    found = _time(text)
+    if found is not None:
+        return found
+    problem = f"{text} is neither a version nor a time with its zone, such as 2026-11-21T09:30:00Z"
+    raise typer.BadParameter(problem, param_hint=option)
+
+
+def read_time(text: str, option: str) -> datetime:
+    """Read an instant as RFC 3339 writes it; raises BadParameter."""
+    found = _time(text)
+    if found is None:
+        problem = f"{text} is no time with its zone, such as 2026-11-21T09:30:00Z"
+        raise typer.BadParameter(problem, param_hint=option)
+    return found
+
+
+def _time(text: str) -> datetime | None:
     try:
         if _TIME.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    problem = f"{text} is neither a version nor a time with its zone, such as 2026-11-21T09:30:00Z"
-    raise typer.BadParameter(problem, param_hint=option)
+    return None
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:

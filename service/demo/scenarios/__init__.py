@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from service.demo.scenarios import concurrent, lifecycle, monitoring, predicate, properties, recovery, stress
+from service.demo.scenarios import concurrent, lifecycle, monitoring, predicate, properties, recovery, sla, stress
 from service.demo.scene import Scene
 
-LATER = ("sla", "process", "assignment")
+LATER = ("process", "assignment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario("predicate", "guards allow and deny, and say why", predicate.play),
             Scenario("recovery", "the worker killed in the middle of traffic", recovery.play),
             Scenario("monitoring", "what Prometheus and a load balancer see", monitoring.play),
+            Scenario("sla", "a month of promises in seconds", sla.play),
             Scenario("stress", "50 workflows, 200 transitions, 250 events", stress.play),
         )
     }
