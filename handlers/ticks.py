@@ -81,9 +81,12 @@ class TicksAhead:
         self._newest: ReceivedTick | None = None
 
     def add(self, tick: ReceivedTick) -> None:
-        """Take a tick in."""
-        if self._next is None:
-            self._next = tick
+        """Take a tick in; one that waits for no more commands than the one before takes its place.
+
+        So one that was forged, and claims more commands than there are, holds up nothing.
+        """
+        if self._next is None or tick.tick.commands_end_offset <= self._next.tick.commands_end_offset:
+            self._next, self._newest = tick, None
         else:
             self._newest = tick
 
