@@ -22,8 +22,20 @@ from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
-from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
-from handlers.promises import calendars_for, keep_slas
+from handlers.ports import (
+    Guards,
+    Loaded,
+    Ownership,
+    Parked,
+    ParkedRecord,
+    ParkReason,
+    Place,
+    Record,
+    SlaRow,
+    Store,
+    Turn,
+)
+from handlers.promises import calendars_for, ended_runs, keep_slas
 from handlers.ticks import Clock
 from handlers.written import (
     HOPS_MAX,
@@ -107,6 +119,7 @@ class Judgement:
         self._workflows = dict(loaded.workflows)
         self._remembered = dict(loaded.remembered)
         self._last_events = dict(loaded.last_events)
+        self._ended_runs: dict[str, list[SlaRow]] = {}
         self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
@@ -149,7 +162,7 @@ class Judgement:
                 self._turn.created.append(workflow)
             elif before is not workflow:
                 self._turn.changed.append(workflow)
-            keep_slas(self._turn, before, workflow)
+            keep_slas(self._turn, before, workflow, self._ended_runs.get(workflow_id, ()))
         self._turn.open_deltas = {name: delta for name, delta in self._turn.open_deltas.items() if delta}
         return self._turn
 
@@ -412,6 +425,8 @@ class Judgement:
         workflow = decision.workflow
         self._workflows[workflow.workflow_id] = workflow
         self._last_events[workflow.workflow_id] = decision.events[0]
+        if ended := ended_runs(decision):
+            self._ended_runs.setdefault(workflow.workflow_id, []).extend(ended)
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta

@@ -47,11 +47,20 @@ async def calendars_for(store: Store, workflow: Workflow | None, terms: Mapping[
     return found
 
 
-def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
-    """Have a turn write what it changed in a workflow's SLAs."""
+def ended_runs(accepted: Accepted) -> list[SlaRow]:
+    """Return the runs of SLAs that a change ended; the workflow itself keeps the last of each."""
+    moved = [(event["workflow_id"], *item) for event in accepted.events for item in event.get("slas", {}).items()]
+    rows = [SlaRow(workflow_id, name, parse_record(body)) for workflow_id, name, body in moved]
+    return [row for row in rows if not row.record.is_open]
+
+
+def keep_slas(turn: Turn, before: Workflow | None, after: Workflow, ended: Sequence[SlaRow] = ()) -> None:
+    """Have a turn write what it changed in a workflow's SLAs, with the runs that it ended on the way."""
     if after.slas is None:
         return
     old = (before and before.slas) or {}
+    passed = {(row.name, row.record.run): row for row in ended if row.record.run != after.slas[row.name]["run"]}
+    turn.slas += passed.values()
     for name, body in after.slas.items():
         if old.get(name) != body:
             record = parse_record(body)
