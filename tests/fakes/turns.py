@@ -12,6 +12,7 @@ from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.judgement import Limits
 from handlers.parking import Parking
 from handlers.ports import Guards, JournalRow, Ownership
+from handlers.ticks import Clock, ReceivedTick
 from tests.fakes.ports import CommandRecord, ScriptedGuards
 from tests.fakes.store import MemoryStore
 
@@ -28,6 +29,7 @@ class Turns:
     store: MemoryStore = field(default_factory=MemoryStore)
     guards: Guards = field(default_factory=ScriptedGuards)
     limits: Limits = field(default_factory=Limits)
+    clock: Clock = field(default_factory=Clock)
     seconds: float = 0.0
     taken: list[Taken] = field(default_factory=list)
     owned: dict[int, Ownership] = field(default_factory=dict)
@@ -35,12 +37,10 @@ class Turns:
 
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
-        handler = CommandsHandler(self.store, self.guards, self.limits, timer=lambda: self.seconds)
-        if part not in self.owned:
-            self.owned[part] = await self.store.claim(part, 1)
+        handler = self._handler()
+        owned = await self._owned(part)
         if part not in self.parking:
-            self.parking[part] = await handler.open(self.owned[part])
-        owned = self.owned[part]
+            self.parking[part] = await handler.open(owned)
         for offset, record in enumerate(records, start=owned.next_offset):
             record.offset, record.partition = offset, part
         before = len(self.store.journal[part])
@@ -48,6 +48,12 @@ class Turns:
             owned, records, wakeup, parking=self.parking[part], applied=self.taken.append
         )
         return self.store.journal[part][before:]
+
+    async def fire(self, tick: ReceivedTick, part: int = 0) -> tuple[list[JournalRow], bool]:
+        """Take the steps that are due at a tick; return the rows they left, and whether there may be more."""
+        before = len(self.store.journal[part])
+        self.owned[part], more = await self._handler().fire(await self._owned(part), tick, applied=self.taken.append)
+        return self.store.journal[part][before:], more
 
     async def replies(self, *records: CommandRecord, part: int = 0) -> list[dict[str, Any]]:
         """Take a turn and return its replies."""
@@ -60,6 +66,14 @@ class Turns:
     def workflow(self, workflow_id: str, part: int = 0) -> Workflow:
         """Return a workflow as it is stored."""
         return parse(self.store.workflows[(part, workflow_id)])
+
+    def _handler(self) -> CommandsHandler:
+        return CommandsHandler(self.store, self.guards, self.limits, self.clock, timer=lambda: self.seconds)
+
+    async def _owned(self, part: int) -> Ownership:
+        if part not in self.owned:
+            self.owned[part] = await self.store.claim(part, 1)
+        return self.owned[part]
 
 
 def replies(rows: Sequence[JournalRow]) -> list[dict[str, Any]]:
