@@ -90,9 +90,9 @@ class TicksAhead:
         else:
             self._newest = tick
 
-    def reached(self, next_offset: int) -> ReceivedTick | None:
-        """Return the latest tick that may fire and has not fired whole, with the commands before an offset decided."""
-        while self._next is not None and self._next.tick.commands_end_offset <= next_offset:
+    def reached(self, decided: int) -> ReceivedTick | None:
+        """Return the latest tick that may fire and has not fired whole, with what is before an offset decided."""
+        while self._next is not None and self._next.tick.commands_end_offset <= decided:
             self._firing, self._next, self._newest = self._next, self._newest, None
         return self._firing
 
