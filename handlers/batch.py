@@ -103,6 +103,10 @@ class Inbox:
         self._bad_ticks.clear()
         return tick, bad
 
+    def decided(self, next_offset: int) -> int:
+        """Return up to where nothing is undecided, given the offset after the last command that was taken."""
+        return next_offset if self._records else max(next_offset, self._log.passed(self.part))
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -31,11 +31,10 @@ from handlers.ports import (
     ParkReason,
     Place,
     Record,
-    SlaRow,
     Store,
     Turn,
 )
-from handlers.promises import calendars_for, ended_runs, keep_slas
+from handlers.promises import calendars_for, keep_replaced, keep_slas
 from handlers.ticks import Clock
 from handlers.written import (
     HOPS_MAX,
@@ -120,7 +119,6 @@ class Judgement:
         self._remembered = dict(loaded.remembered)
         self._last_events = dict(loaded.last_events)
         self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
-        self._ended: dict[tuple[str, str, int], SlaRow] = {}
         self._queues: dict[str, list[int]] = {}
         self._waiting: dict[str, list[Readable]] = {}
 
@@ -163,8 +161,6 @@ class Judgement:
             elif before is not workflow:
                 self._turn.changed.append(workflow)
             keep_slas(self._turn, before, workflow)
-        kept = {(row.workflow_id, row.name, row.record.run) for row in self._turn.slas}
-        self._turn.slas += [row for key, row in self._ended.items() if key not in kept]
         self._turn.open_deltas = {name: delta for name, delta in self._turn.open_deltas.items() if delta}
         return self._turn
 
@@ -453,9 +449,9 @@ class Judgement:
         if refused is not None:
             return refused
         workflow = decision.workflow
+        keep_replaced(self._turn, self._workflows.get(workflow.workflow_id), workflow)
         self._workflows[workflow.workflow_id] = workflow
         self._last_events[workflow.workflow_id] = decision.events[0]
-        self._ended |= {(row.workflow_id, row.name, row.record.run): row for row in ended_runs(decision)}
         if decision.open_delta:
             deltas = self._turn.open_deltas
             deltas[definition.name] = deltas.get(definition.name, 0) + decision.open_delta

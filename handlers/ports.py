@@ -310,6 +310,13 @@ class Log(Protocol):
         """Read on from `offset`."""
         ...
 
+    def passed(self, part: int) -> int:
+        """Return the offset before which every command since the last seek was handed over.
+
+        It may be beyond the last one's next: the ends of transactions, and what was aborted, have offsets too.
+        """
+        ...
+
     def pause(self, part: int) -> None:
         """Stop fetching."""
         ...

@@ -4,7 +4,7 @@ A timer is a wake-up and never a decision: what is due says the workflow's own r
 twice, changes nothing but itself.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -61,13 +61,12 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
             turn.timers.append(timer_of(after, name))
 
 
-def ended_runs(accepted: Accepted) -> Iterator[SlaRow]:
-    """Give the runs of SLAs that a change has ended: another may begin before the turn is written."""
-    for event in accepted.events:
-        for name, body in event.get("slas", {}).items():
-            record = parse_record(body)
-            if not record.is_open:
-                yield SlaRow(accepted.workflow.workflow_id, name, record)
+def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
+    """Have a turn write the runs that a change replaces by the next: the workflow itself has only the latest."""
+    now = after.slas or {}
+    for name, body in ((before and before.slas) or {}).items():
+        if now[name]["run"] != body["run"]:
+            turn.slas.append(SlaRow(after.workflow_id, name, parse_record(body)))
 
 
 def timer_of(workflow: Workflow | None, name: str) -> Timer:

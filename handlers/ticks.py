@@ -81,15 +81,18 @@ class TicksAhead:
         self._newest: ReceivedTick | None = None
 
     def add(self, tick: ReceivedTick) -> None:
-        """Take a tick in."""
-        if self._next is None:
-            self._next = tick
+        """Take a tick in; one that waits for no more commands than the one before takes its place.
+
+        So one that was forged, and claims more commands than there are, holds up nothing.
+        """
+        if self._next is None or tick.tick.commands_end_offset <= self._next.tick.commands_end_offset:
+            self._next, self._newest = tick, None
         else:
             self._newest = tick
 
-    def reached(self, next_offset: int) -> ReceivedTick | None:
-        """Return the latest tick that may fire and has not fired whole, with the commands before an offset decided."""
-        while self._next is not None and self._next.tick.commands_end_offset <= next_offset:
+    def reached(self, decided: int) -> ReceivedTick | None:
+        """Return the latest tick that may fire and has not fired whole, with what is before an offset decided."""
+        while self._next is not None and self._next.tick.commands_end_offset <= decided:
             self._firing, self._next, self._newest = self._next, self._newest, None
         return self._firing
 

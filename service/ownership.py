@@ -199,7 +199,7 @@ class PartitionOwner:
         self, owned: Ownership, ahead: TicksAhead, parking: Parking, applied: Callable[[Taken], None]
     ) -> Ownership:
         """Take the steps that are due, so many at a time that commands have their turns between."""
-        tick = ahead.reached(owned.next_offset)
+        tick = ahead.reached(self.inbox.decided(owned.next_offset))
         if tick is None:
             return owned
         owned, more = await self._handler.fire(owned, tick, parking=parking, applied=applied)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faststream.kafka import KafkaBroker
@@ -27,6 +27,7 @@ class WatchedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
         self._astray = astray
         self.polls = 0
         self.beats = 0
+        self._passed: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
         """Start, and count the heartbeats that the group's coordinator answers."""
@@ -35,6 +36,7 @@ class WatchedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
 
     async def getmany(self, *partitions: Any, **options: Any) -> dict[Any, Any]:  # noqa: ANN401
         """Return records as they come; a position that cannot be read on from is told, and no other has to wait."""
+        self._note_passed()
         try:
             return await super().getmany(*partitions, **options)  # type: ignore[no-any-return]
         except OffsetOutOfRangeError as error:
@@ -51,6 +53,15 @@ class WatchedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
             self.polls += 1
         return {}
 
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from an offset."""
+        super().seek(partition, offset)
+        self._passed[partition] = offset
+
+    def passed(self, key: TopicPartition) -> int:
+        """Return the offset before which everything since the last seek was read, and what came of it taken in."""
+        return self._passed.get(key, 0)
+
     def ended(self) -> str | None:
         """Say which of the consumer's own tasks has ended, None while all go on."""
         tasks = {
@@ -63,6 +74,14 @@ class WatchedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
     def rejoining(self) -> bool:
         """Whether the group is giving out partitions, when nobody polls or beats."""
         return bool(self._subscription.reassignment_in_progress)
+
+    def _note_passed(self) -> None:
+        """Note positions before the next poll: whoever polls has taken in by now what the last one returned."""
+        for key in self.assignment():
+            if key.topic == self._own_topics.commands:
+                state = self._subscription.subscription.assignment.state_value(key)
+                if state is not None and state.has_valid_position:
+                    self._passed[key] = state.position
 
     def _to_newest(self, key: Any) -> None:  # noqa: ANN401
         """Go to the end: of ticks the newest wins, and a lost one does not matter."""

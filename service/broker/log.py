@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from contracts.topics import Topics
 from handlers.faults import Transient
+from service.broker.consumer import WatchedConsumer
 
 BOUNDS_SECONDS_MAX = 5.0
 
@@ -18,7 +19,7 @@ class ConsumerLog:
     def __init__(self, topics: Topics) -> None:
         self._topic = topics.commands
         self._scheduler = topics.scheduler
-        self.consumer: AIOKafkaConsumer | None = None
+        self.consumer: WatchedConsumer | None = None
 
     async def bounds(self, part: int) -> tuple[int, int]:
         """Return the first offset that is there and the next one to be written."""
@@ -37,6 +38,10 @@ class ConsumerLog:
             self._consumer().seek(self._key(part), offset)
         except IllegalStateError as error:
             raise Transient(f"partition {part} is no longer assigned") from error
+
+    def passed(self, part: int) -> int:
+        """Return the offset before which every command since the last seek was handed over."""
+        return 0 if self.consumer is None else self.consumer.passed(self._key(part))
 
     def pause(self, part: int) -> None:
         """Stop fetching commands, if the partition is still assigned."""
@@ -58,7 +63,7 @@ class ConsumerLog:
     def _key(self, part: int) -> TopicPartition:
         return TopicPartition(self._topic, part)
 
-    def _consumer(self) -> AIOKafkaConsumer:
+    def _consumer(self) -> WatchedConsumer:
         if self.consumer is None:
             raise Transient("the consumer is not started")
         return self.consumer

@@ -25,6 +25,8 @@ class Seen:
     workflows: Sequence[Any]
     partitions: Sequence[Any]
     counters: Sequence[Any]
+    slas: Sequence[Any] = ()
+    timers: Sequence[Any] = ()
 
 
 async def look(settings: Settings, endpoints: Endpoints) -> Seen:
@@ -40,6 +42,8 @@ async def look(settings: Settings, endpoints: Endpoints) -> Seen:
         await rows(endpoints, "select * from workflow"),
         await rows(endpoints, "select * from partition order by part"),
         await rows(endpoints, "select definition, open from open_count"),
+        await rows(endpoints, "select * from sla"),
+        await rows(endpoints, "select * from timer"),
     )
 
 
@@ -57,6 +61,8 @@ def differences(seen: Seen, *, repeats: bool = False) -> list[str]:
         workflows=seen.workflows,
         partitions=seen.partitions,
         counters=seen.counters,
+        slas=seen.slas,
+        timers=seen.timers,
     )
     return [str(violation) for violation in check(history, repeats=repeats).violations]
 

@@ -83,6 +83,24 @@ async def test_promises_are_broken_once_and_whoever_must_hears_of_it(settings: S
     assert [] == differences(seen)
 
 
+async def test_time_runs_on_where_the_last_thing_in_the_log_is_the_end_of_a_transaction(
+    settings: Settings, endpoints: Endpoints
+) -> None:
+    """Others may send in transactions, whose ends have offsets too: a tick does not wait for a command after them."""
+    kept = f"kept-{uuid4()}"
+    await define(endpoints, SAMPLE)
+    async with running(settings, endpoints):
+        async with producer(endpoints, transactional_id=f"team-{uuid4()}") as opened, opened.transaction():
+            record = put(creation(kept, "lab.sample"))
+            await opened.send_and_wait(settings.topics.commands, record.value, record.key)
+
+        async def status() -> list[str]:
+            found = await rows(endpoints, "select status from sla where workflow_id = $1", kept)
+            return [row["status"] for row in found]
+
+        await assert_eventually(["breached"], status, deadline_seconds=20)
+
+
 def by_workflow(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return each workflow's events in their order."""
     found: dict[str, list[dict[str, Any]]] = {}

@@ -52,6 +52,7 @@ class MemoryLog:
     end: int = 0
     calls: list[tuple[str, int]] = field(default_factory=list)
     group_generation: int = 1
+    read_past: int = 0
 
     async def bounds(self, _part: int) -> tuple[int, int]:
         """Return where the log starts and ends."""
@@ -60,6 +61,10 @@ class MemoryLog:
     def seek(self, _part: int, offset: int) -> None:
         """Note where to read on."""
         self.calls.append(("seek", offset))
+
+    def passed(self, _part: int) -> int:
+        """Return what was read past without a command."""
+        return self.read_past
 
     def pause(self, part: int) -> None:
         """Note that fetching stops."""

@@ -29,8 +29,8 @@ class Turns:
     store: MemoryStore = field(default_factory=MemoryStore)
     guards: Guards = field(default_factory=ScriptedGuards)
     limits: Limits = field(default_factory=Limits)
-    seconds: float = 0.0
     clock: Clock = field(default_factory=Clock)
+    seconds: float = 0.0
     taken: list[Taken] = field(default_factory=list)
     owned: dict[int, Ownership] = field(default_factory=dict)
     parking: dict[int, Parking] = field(default_factory=dict)
@@ -38,11 +38,7 @@ class Turns:
     async def take(self, *records: CommandRecord, part: int = 0, wakeup: Wakeup = NO_WAKEUP) -> list[JournalRow]:
         """Take a turn and return the rows it left."""
         handler = self._handler()
-        if part not in self.owned:
-            self.owned[part] = await self.store.claim(part, 1)
-        if part not in self.parking:
-            self.parking[part] = await handler.open(self.owned[part])
-        owned = self.owned[part]
+        owned = await self._owned(part)
         for offset, record in enumerate(records, start=owned.next_offset):
             record.offset, record.partition = offset, part
         before = len(self.store.journal[part])
@@ -51,15 +47,14 @@ class Turns:
         )
         return self.store.journal[part][before:]
 
-    async def fire(self, tick: ReceivedTick, part: int = 0) -> list[JournalRow]:
-        """Take what is due at a tick whose commands are all decided; return the rows it left."""
+    async def fire(self, tick: ReceivedTick, part: int = 0) -> tuple[list[JournalRow], bool]:
+        """Take the steps that are due at a tick; return the rows they left, and whether there may be more."""
         before = len(self.store.journal[part])
-        more = True
-        while more:
-            self.owned[part], more = await self._handler().fire(
-                self.owned[part], tick, parking=self.parking[part], applied=self.taken.append
-            )
-        return self.store.journal[part][before:]
+        owned = await self._owned(part)
+        self.owned[part], more = await self._handler().fire(
+            owned, tick, parking=self.parking[part], applied=self.taken.append
+        )
+        return self.store.journal[part][before:], more
 
     async def replies(self, *records: CommandRecord, part: int = 0) -> list[dict[str, Any]]:
         """Take a turn and return its replies."""
@@ -69,12 +64,19 @@ class Turns:
         """Take a turn and return what each reply comes to in one word."""
         return [outcome(reply) for reply in await self.replies(*records, part=part)]
 
-    def _handler(self) -> CommandsHandler:
-        return CommandsHandler(self.store, self.guards, self.limits, self.clock, timer=lambda: self.seconds)
-
     def workflow(self, workflow_id: str, part: int = 0) -> Workflow:
         """Return a workflow as it is stored."""
         return parse(self.store.workflows[(part, workflow_id)])
+
+    def _handler(self) -> CommandsHandler:
+        return CommandsHandler(self.store, self.guards, self.limits, self.clock, timer=lambda: self.seconds)
+
+    async def _owned(self, part: int) -> Ownership:
+        if part not in self.owned:
+            self.owned[part] = await self.store.claim(part, 1)
+        if part not in self.parking:
+            self.parking[part] = await self._handler().open(self.owned[part])
+        return self.owned[part]
 
 
 def replies(rows: Sequence[JournalRow]) -> list[dict[str, Any]]:

@@ -34,9 +34,13 @@ TABLES = {
                extract(epoch from decided_at)::float8 as decided_at
           from journal order by part, seq
     """,
-    "workflows": "select workflow_id, definition, state, version, is_open, body from workflow",
-    "partitions": "select part, next_offset, next_seq, published_seq, incarnation::text from partition order by part",
+    "workflows": "select part, workflow_id, definition, state, version, is_open, body from workflow",
+    "partitions": """
+        select part, next_offset, next_seq, published_seq, incarnation::text, tick_time from partition order by part
+    """,
     "counters": "select definition, open from open_count",
+    "slas": "select workflow_id, name, run, status, is_open from sla",
+    "timers": "select workflow_id, name, due_at from timer",
 }
 BYTES = ("event", "reply")
 
@@ -73,6 +77,8 @@ def opened(folder: Path) -> History:
         workflows=_rows(folder, "workflows"),
         partitions=_rows(folder, "partitions"),
         counters=_rows(folder, "counters"),
+        slas=_rows(folder, "slas"),
+        timers=_rows(folder, "timers"),
     )
 
 

@@ -14,6 +14,7 @@ import orjson
 
 from domain.evolve import evolve
 from domain.workflow import Workflow, dump
+from tests.faults.promises import Promises
 from tests.faults.published import Kind, Line, Violation
 
 Row = Mapping[str, Any]
@@ -74,6 +75,8 @@ class History:
     workflows: Iterable[Row]
     partitions: Iterable[Row]
     counters: Iterable[Row]
+    slas: Iterable[Row]
+    timers: Iterable[Row]
 
 
 @dataclass(slots=True)
@@ -129,6 +132,7 @@ class _Run:
         self._ends_of_journal: dict[int, int] = {}
         self._decided: dict[tuple[int, str], int] = {}
         self._answered: Counter[int] = Counter()
+        self._promises = Promises()
         self._letters: Counter[str] = Counter()
 
     def look(self, history: History) -> Iterator[Violation]:
@@ -144,6 +148,9 @@ class _Run:
             self.findings.counts["repeats"] += line.repeated
         yield from self._each_has_one_outcome()
         yield from self._rows(history.workflows, history.counters)
+        yield from self._promises.close()
+        yield from self._promises.tables(history.slas, history.timers)
+        self.findings.counts.update(self._promises.counts)
         yield from self._in_real_time(history.answers)
 
     def _sending(self, log: Iterable[Sent] | None, commands: Iterable[Record]) -> Iterator[Violation]:
@@ -156,7 +163,9 @@ class _Run:
         for record in commands:
             number = int(record.header(NUMBER) or -1)
             origin = record.header("turnstile_origin")
-            if log is not None and number not in self._sent_at and record.header(FOLLOW_UP) is None:
+            if record.header(FOLLOW_UP) is not None:
+                self._promises.follow_up(record.partition, record.value or b"")
+            elif log is not None and number not in self._sent_at:
                 yield Violation(Kind.NOT_SENT, record.place, f"it is numbered {number}")
             if origin is not None:
                 self._forwarded[origin] += 1
@@ -179,6 +188,7 @@ class _Run:
             if seq != before + 1:
                 yield Violation(Kind.GAP, f"partition {part}", f"{seq} after {before}")
             yield from self._in_turn(row)
+            yield from self._promises.row(row)
             yield from self._disposition(row, f"{part}/{row['record_offset']}")
             self._ends_of_journal[part] = seq
             self.findings.counts[f"rows of kind {row['kind']}"] += 1
@@ -229,6 +239,7 @@ class _Run:
         for row in partitions:
             part = row["part"]
             name = f"partition {part}"
+            self._promises.partition(row)
             if row["next_seq"] != self._ends_of_journal.get(part, 0) + 1:
                 end = self._ends_of_journal.get(part, 0)
                 yield Violation(Kind.GAP, name, f"the journal ends at {end}, the next is {row['next_seq']}")
@@ -351,6 +362,7 @@ class _Run:
             folded = self._folded.pop(row["workflow_id"], None)
             is_open[row["definition"]] += row["is_open"]
             self.findings.counts["workflows"] += 1
+            yield from self._promises.workflow(row)
             if folded is None:
                 yield Violation(Kind.NOT_THE_FOLD, row["workflow_id"], "it has no events")
             elif dump(folded).decode() != row["body"]:

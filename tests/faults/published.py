@@ -35,6 +35,12 @@ class Kind(StrEnum):
     BEFORE_ITS_CAUSE = "a command was decided before one whose reply its sender had seen"
     NOT_THE_FOLD = "a row is not the fold of its events"
     MISCOUNTED = "a counter is not the number of what it counts"
+    STEP_TWICE = "a step of an SLA was taken twice in one run"
+    STEP_MISSING = "a step of an SLA is missing"
+    MET_AND_BREACHED = "an SLA was met and breached in one run"
+    TOO_EARLY = "a step of an SLA was taken before it was due"
+    WRONG_ALERT = "an alert is not of the highest of the steps that were taken together"
+    OVERDUE = "a step of an SLA was not taken, although its time had come"
     DECIDED_OTHERWISE = "the decision made again comes out otherwise"
 
 

@@ -22,8 +22,10 @@ from domain.definition import Definition
 from domain.evolve import evolve
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
-from domain.instants import read
+from domain.instants import of_broker, read
 from domain.migration import Target, target_version
+from domain.sla import Calendars
+from domain.sla_events import attend, lapse
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
 from handlers.parking import judged
@@ -49,19 +51,26 @@ class Replay:
     incarnations: Mapping[int, UUID]
     definitions: Iterable[Definition]
     guards: Guards = field(default_factory=Engines)
+    calendars: Calendars = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _versions: dict[tuple[str, int], Definition] = field(init=False)
     _workflows: dict[str, Workflow] = field(default_factory=dict)
     _last_events: dict[str, dict[str, Any]] = field(default_factory=dict)
     _remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
+    _held: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._versions = {(definition.name, definition.version): definition for definition in self.definitions}
 
     async def again(self, journal: Iterable[Row], commands: Iterable[Record]) -> list[Violation]:
-        """Decide every answered command again; both by partition, then by their order in it."""
+        """Decide every answered command again, and what time alone did; by partition, then by their order in it."""
         found = []
         for row, record in _paired(journal, commands):
+            if self._held and not _of_one_decision(self._held[-1], row):
+                found.extend(self._lapse_again())
+            if record is None:
+                self._held.append(row)
+                continue
             received = decode(record, command_bytes_max=COMMAND_BYTES_MAX)
             reply = orjson.loads(row["reply"])
             if isinstance(received, Readable):
@@ -69,6 +78,8 @@ class Replay:
                 self._keep(row, received, reply)
             elif reply.get("rejection", {}).get("code") != "INVALID_COMMAND":
                 found.append(Violation(Kind.DECIDED_OTHERWISE, record.place, "it is no command"))
+            self._held.clear()
+        found.extend(self._lapse_again())
         return found
 
     async def _again(self, row: Row, received: Readable, reply: dict[str, Any]) -> list[Violation]:
@@ -91,8 +102,9 @@ class Replay:
         decision = earlier or await self._decide(received, reply, row, code)
         self.counts["decided again"] += 1
         if isinstance(decision, Accepted):
-            event = canonical(decision.events[-1])
-            return [] if event == row["event"] else [_otherwise(row, f"accepted: {event!r:.300}")]
+            again = [canonical(event) for event in decision.events]
+            said = [each["event"] for each in (*self._held, row)]
+            return [] if again == said else [_otherwise(row, f"accepted: {again!r:.300}")]
         written = orjson.loads(canonical(decision.written()))
         return [] if written == reply.get("rejection") else [_otherwise(row, f"refused: {written}")]
 
@@ -124,7 +136,56 @@ class Replay:
             )
         if isinstance(decision, Question):
             raise TypeError("a decision asks again although it has its verdict")
+        if isinstance(decision, Accepted) and definition is not None:
+            return self._attend(received, decision, workflow, row, circumstances)
         return decision
+
+    def _attend(
+        self, received: Readable, decision: Accepted, workflow: Workflow | None, row: Row, circumstances: Circumstances
+    ) -> Accepted:
+        """Say again what a change means for SLAs; whether its command was parked meanwhile is believed."""
+        definition = self._versions[decision.workflow.definition, decision.workflow.definition_version]
+        decided_at = read(circumstances.now)
+        at = min(of_broker(received.record.timestamp), decided_at)
+        first = orjson.loads(self._first_event(row) or b"{}")
+        if first.get("effective_at") == circumstances.now:
+            at = decided_at
+        return attend(
+            decision,
+            received.command,
+            workflow,
+            definition,
+            at=at,
+            calendars=self.calendars,
+            circumstances=circumstances,
+        )
+
+    def _first_event(self, row: Row) -> bytes | None:
+        """Return the event of the change itself, of those that one decision made."""
+        event: bytes | None = (self._held[0] if self._held else row)["event"]
+        return event
+
+    def _lapse_again(self) -> list[Violation]:
+        """Take the steps again that time alone made a workflow take together, and keep them."""
+        held, self._held = self._held, []
+        if not held:
+            return []
+        events = [orjson.loads(row["event"]) for row in held]
+        workflow = self._workflows.get(events[0]["workflow_id"])
+        again = None
+        if workflow is not None and "command_id" not in events[0]:
+            self.counts["lapses decided again"] += 1
+            again = lapse(
+                workflow,
+                self._versions[workflow.definition, workflow.definition_version],
+                until=max(read(event["details"]["step_due_at"]) for event in events),
+                calendars=self.calendars,
+                circumstances=Circumstances(events[0]["timestamp"], self.incarnations[held[0]["part"]], ""),
+            )
+        for event in events:
+            self._workflows[event["workflow_id"]] = evolve(self._workflows.get(event["workflow_id"]), event)
+        made = [] if again is None else [canonical(event) for event in again[0].events]
+        return [] if made == [row["event"] for row in held] else [_otherwise(held[0], f"by time: {made!r:.300}")]
 
     def _definition_of(self, command: Command, workflow: Workflow | None) -> tuple[str, int]:
         """Return the name and version a command is decided by; all versions were there before the first command."""
@@ -162,9 +223,10 @@ class Replay:
 
     def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:
         if row["event"] is not None:
-            event = orjson.loads(row["event"])
-            self._workflows[event["workflow_id"]] = evolve(self._workflows.get(event["workflow_id"]), event)
-            self._last_events[event["workflow_id"]] = event
+            for each in (*self._held, row):
+                event = orjson.loads(each["event"])
+                self._workflows[event["workflow_id"]] = evolve(self._workflows.get(event["workflow_id"]), event)
+            self._last_events[event["workflow_id"]] = orjson.loads(self._first_event(row) or b"{}")
         if row["command_id"] is not None:
             self._remembered[reply["root_id"], received.command_id] = Remembered(received.digest, row["reply"])
 
@@ -175,8 +237,16 @@ def shipped_definitions() -> dict[str, Definition]:
     return {definition.name: definition for definition in parsed if definition is not None}
 
 
-def _paired(journal: Iterable[Row], commands: Iterable[Record]) -> Iterator[tuple[Row, Record]]:
-    """Yield each answered row with its command; one pass over each is enough.
+def _of_one_decision(held: Row, row: Row) -> bool:
+    """Say whether a row goes on with the decision of an event that has no answer of its own."""
+    if row["event"] is None or row["workflow_id"] != held["workflow_id"]:
+        return False
+    one, other = (orjson.loads(each["event"]) for each in (held, row))
+    return (one.get("command_id"), one["timestamp"]) == (other.get("command_id"), other["timestamp"])
+
+
+def _paired(journal: Iterable[Row], commands: Iterable[Record]) -> Iterator[tuple[Row, Record | None]]:
+    """Yield each answered row with its command, and each event that answers none; one pass over each is enough.
 
     Both are in the same order but for commands that were answered late: those that were passed are kept meanwhile.
     """
@@ -186,6 +256,8 @@ def _paired(journal: Iterable[Row], commands: Iterable[Record]) -> Iterator[tupl
     part = -1
     for row in journal:
         if row["reply"] is None:
+            if row["kind"] == "event":
+                yield row, None
             continue
         place = (row["part"], row["record_offset"])
         if place[0] != part:

@@ -15,6 +15,7 @@ from tests.faults.history import Record, check
 from tests.faults.published import Kind
 from tests.faults.replay import Replay, shipped_definitions
 from tests.faults.synthetic import Told, clean, definitions
+from tests.faults.test_promises import PLANTED as PROMISES
 
 Plant = Callable[[Told], object]
 
@@ -227,7 +228,7 @@ async def test_each_planted_violation_is_found(plant: Plant) -> None:
 def test_every_kind_of_violation_is_planted_somewhere() -> None:
     """No kind is there that no test has seen found."""
     elsewhere = {Kind.DOUBLED_OUTCOME, Kind.DECIDED_OTHERWISE}
-    assert set(Kind) - elsewhere == set().union(*PLANTED.values())
+    assert set(Kind) - elsewhere == set().union(*PLANTED.values(), *PROMISES.values())
 
 
 async def test_two_different_outcomes_of_one_command_are_found() -> None:

@@ -199,3 +199,12 @@ def test_sorting_goes_by_topic_and_partition(scene: Scene) -> None:
     )
     assert ([10, 11], [7, 7]) == (scene.take(), strangers)
     assert scene.inbox.take_ticks()[0] is not None
+
+
+def test_what_is_read_past_counts_as_decided_once_nothing_waits(scene: Scene) -> None:
+    """The end of a transaction has an offset and is no command; while commands wait, theirs are what counts."""
+    scene.put(10, 11)
+    scene.log.read_past = 14
+    assert 10 == scene.inbox.decided(10)
+    scene.take()
+    assert (14, 20) == (scene.inbox.decided(12), scene.inbox.decided(20))

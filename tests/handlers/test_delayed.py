@@ -8,9 +8,8 @@ import orjson
 import pytest
 
 from domain.instants import written
-from handlers.commands import CommandsHandler
 from handlers.ports import JournalRow, ParkReason
-from handlers.ticks import read_tick
+from handlers.ticks import ReceivedTick, read_tick
 from tests.fakes.machines import compiled, create, door, move, sent
 from tests.fakes.ports import CommandRecord
 from tests.fakes.store import START
@@ -32,18 +31,16 @@ def later(**after: float) -> str:
 
 async def fire(turns: Turns, at: datetime) -> list[JournalRow]:
     """Let a tick fire whose commands are all decided; return the rows that it left."""
-    handler = CommandsHandler(turns.store, turns.guards, turns.limits)
-    owned = turns.owned[0]
     tick = read_tick(
         CommandRecord(
             orjson.dumps({"partition": 0, "time": written(at), "commands_end_offset": 0, "emitter": "e"}),
             topic="turnstile.scheduler",
         )
     )
-    before = len(turns.store.journal[0])
+    assert isinstance(tick, ReceivedTick)
     turns.store.now = max(turns.store.now, at)
-    turns.owned[0], _ = await handler.fire(owned, tick, applied=turns.taken.append)  # type: ignore[arg-type]
-    return turns.store.journal[0][before:]
+    rows, _ = await turns.fire(tick)
+    return rows
 
 
 def resent(rows: list[JournalRow]) -> list[CommandRecord]:

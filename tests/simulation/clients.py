@@ -228,6 +228,10 @@ class Consumer:
         self._positions[key.topic, key.partition] = offset
         self._wanted.set()
 
+    def passed(self, key: TopicPartition) -> int:
+        """Return up to where all was handed over."""
+        return self._positions.get((key.topic, key.partition), 0)
+
     def pause(self, key: TopicPartition) -> None:
         """Fetch it no more."""
         self._paused.add((key.topic, key.partition))

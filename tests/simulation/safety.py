@@ -11,6 +11,7 @@ from handlers.placement import partition_of
 from handlers.ports import JournalRow, Ownership, Turn
 from tests.e2e.audit import Seen, differences
 from tests.fakes.ports import CommandRecord
+from tests.faults.synthetic import sla_rows, timer_rows
 from tests.simulation.database import Database
 from tests.simulation.kafka import Kafka, Where
 from tests.simulation.load import GATE, GATES_MAX
@@ -122,7 +123,7 @@ class Safety:
                 for part in parts
                 for seq, row in enumerate(database.journal[part], start=1)
             ],
-            workflows=[_columns(workflow_id, body) for (_, workflow_id), body in database.workflows.items()],
+            workflows=[_columns(part, workflow_id, body) for (part, workflow_id), body in database.workflows.items()],
             partitions=[
                 # `published_seq` is a hint: a claim that came late leaves it behind, until the next turn.
                 {
@@ -130,10 +131,13 @@ class Safety:
                     "next_offset": row.next_offset,
                     "next_seq": row.next_seq,
                     "published_seq": max(row.published_seq, row.next_seq),
+                    "tick_time": row.tick_time,
                 }
                 for part, row in database.rows.items()
             ],
             counters=[{"definition": GATE, "open": database.counts[GATE].open}],
+            slas=sla_rows(database),
+            timers=timer_rows(database),
         )
         for difference in differences(seen):
             self.broken("audit", difference)
@@ -211,9 +215,10 @@ class Safety:
         self._states[workflow_id] = after
 
 
-def _columns(workflow_id: str, body: bytes) -> dict[str, Any]:
+def _columns(part: int, workflow_id: str, body: bytes) -> dict[str, Any]:
     row = orjson.loads(body)
     return {
+        "part": part,
         "workflow_id": workflow_id,
         "definition": row["definition"],
         "state": row["state"],
