@@ -23,7 +23,7 @@ from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
 from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
-from handlers.promises import calendars_for, keep_slas
+from handlers.promises import calendars_for, keep_replaced, keep_slas
 from handlers.ticks import Clock
 from handlers.written import (
     HOPS_MAX,
@@ -410,6 +410,7 @@ class Judgement:
         if refused is not None:
             return refused
         workflow = decision.workflow
+        keep_replaced(self._turn, self._workflows.get(workflow.workflow_id), workflow)
         self._workflows[workflow.workflow_id] = workflow
         self._last_events[workflow.workflow_id] = decision.events[0]
         if decision.open_delta:

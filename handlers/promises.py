@@ -59,6 +59,14 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
             turn.timers.append(timer_of(after, name))
 
 
+def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
+    """Have a turn write the runs that a change replaces by the next: the workflow itself has only the latest."""
+    now = after.slas or {}
+    for name, body in ((before and before.slas) or {}).items():
+        if now[name]["run"] != body["run"]:
+            turn.slas.append(SlaRow(after.workflow_id, name, parse_record(body)))
+
+
 def timer_of(workflow: Workflow | None, name: str) -> Timer:
     """Return the timer that an SLA of a workflow has to have."""
     body = ((workflow and workflow.slas) or {}).get(name)
