@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.app import Endpoints, running
+from service.app import Endpoints, Service, running
 from service.settings import Settings
 from service.store.reconcile import reconcile
 from service.store.verify import verify
@@ -65,11 +65,21 @@ async def _broken(endpoints: Endpoints, enough: int) -> int:
     return min(int(count), enough)
 
 
+async def _shown(service: Service) -> set[str]:
+    """Return the statuses of which a scrape says how many there are."""
+    return {
+        sample.labels["status"]
+        for family in service.telemetry.registry.collect()
+        for sample in family.samples
+        if sample.name == "turnstile_sla_open"
+    }
+
+
 async def test_a_busy_service_reconciles_at_every_moment(settings: Settings, endpoints: Endpoints) -> None:
     """While commands start, hold, extend and stop SLAs and ticks break them, and when all is quiet."""
     await define(endpoints, RUSH)
     enough, found = asyncio.Event(), []
-    async with running(settings, endpoints):
+    async with running(settings, endpoints) as service:
         sending = asyncio.create_task(_rush(settings, endpoints, enough))
         try:
             for look in range(LOOKS):
@@ -80,6 +90,13 @@ async def test_a_busy_service_reconciles_at_every_moment(settings: Settings, end
             enough.set()
             await sending
         await all_decided(settings, endpoints)
+        await assert_eventually({"on_track", "at_risk", "breached"}, partial(_shown, service), deadline_seconds=30)
+        scraped = service.telemetry.registry.get_sample_value
+        lags = [scraped("turnstile_tick_lag_seconds", {"part": str(part)}) for part in range(settings.partitions)]
+    assert None not in lags
+    assert scraped("sla_records_breached_total") == len(
+        await rows(endpoints, "select from journal where type like '%.SLA_BREACHED'")
+    )
     found.append(await reconcile(endpoints.database_url))
     assert [{}] * (LOOKS + 1) == [each.found for each in found], [each.first for each in found]
     assert found[-1].rows > found[0].rows

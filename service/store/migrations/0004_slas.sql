@@ -16,6 +16,7 @@ create table sla (
     primary key (part, workflow_id, name, run)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 create index sla_breached on sla (started_at) where status = 'breached';
+create index sla_open on sla (status) where is_open; -- for counting them
 
 -- When time alone changes something of a workflow. The truth of what is due is the workflow; this is what wakes it.
 create table timer (
