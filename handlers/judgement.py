@@ -22,18 +22,7 @@ from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.parking import Parking, not_before, parked_record
 from handlers.placement import partition_of
-from handlers.ports import (
-    Guards,
-    Loaded,
-    Ownership,
-    Parked,
-    ParkedRecord,
-    ParkReason,
-    Place,
-    Record,
-    Store,
-    Turn,
-)
+from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
 from handlers.promises import calendars_for, keep_replaced, keep_slas
 from handlers.ticks import Clock
 from handlers.written import (

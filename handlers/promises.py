@@ -4,6 +4,7 @@ A timer is a wake-up and never a decision: what is due says the workflow's own r
 twice, changes nothing but itself.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from handlers.written import consequence_rows, event_row, forward_row
 
 TIMERS_AT_ONCE = 500
 DELAYED_AT_ONCE = 16  # each is up to 512 KiB
+YIELD_EVERY = 50
 POSTPONED = timedelta(minutes=1)
 """How long a timer waits on which our own code failed."""
 
@@ -58,7 +60,7 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
         if old.get(name) != body:
             record = parse_record(body)
             turn.slas.append(SlaRow(after.workflow_id, name, record))
-            turn.timers.append(timer_of(after, name))
+            turn.timers.append(_timer(after.workflow_id, name, record.next_at))
 
 
 def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
@@ -69,11 +71,8 @@ def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
             turn.slas.append(SlaRow(after.workflow_id, name, parse_record(body)))
 
 
-def timer_of(workflow: Workflow | None, name: str) -> Timer:
-    """Return the timer that an SLA of a workflow has to have."""
-    body = ((workflow and workflow.slas) or {}).get(name)
-    next_at = None if body is None else parse_record(body).next_at
-    return Timer("" if workflow is None else workflow.workflow_id, name, None if next_at is None else read(next_at))
+def _timer(workflow_id: str, name: str, next_at: str | None) -> Timer:
+    return Timer(workflow_id, name, None if next_at is None else read(next_at))
 
 
 async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick) -> Fired:
@@ -94,7 +93,9 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
     by_workflow: dict[str, list[str]] = {}
     for timer in timers:
         by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
-    for workflow_id, names in by_workflow.items():
+    for position, (workflow_id, names) in enumerate(by_workflow.items(), start=1):
+        if position % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
         try:
             await lapsing.take(workflow_id, names, turn)
         except Fault:
@@ -128,7 +129,7 @@ class Lapsing(NamedTuple):
     async def take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
         """Take what is due of one workflow, and put right the timers that were found."""
         before = self.loaded.workflows.get(workflow_id)
-        after = before
+        after, standing = before, len(turn.timers)
         if before is not None and before.slas is not None:
             found = await self._lapsed(before)
             if found is not None:
@@ -139,8 +140,11 @@ class Lapsing(NamedTuple):
                 turn.changed.append(after)
                 turn.late += late
                 keep_slas(turn, before, after)
-        kept = {timer.name for timer in turn.timers if timer.workflow_id == workflow_id}
-        turn.timers += [timer_of(after, name)._replace(workflow_id=workflow_id) for name in names if name not in kept]
+        kept = {timer.name for timer in turn.timers[standing:]}
+        slas = (after and after.slas) or {}
+        turn.timers += [
+            _timer(workflow_id, name, slas.get(name, {}).get("next_at")) for name in names if name not in kept
+        ]
 
     async def _lapsed(self, workflow: Workflow) -> tuple[Accepted, list[timedelta], str] | None:
         definition = await self.store.definition(workflow.definition, workflow.definition_version)

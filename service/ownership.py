@@ -170,6 +170,7 @@ class PartitionOwner:
         timed_out = self._telemetry.guard_timeouts.inc
         parking = await self._handler.open(owned, wake=self.inbox.wake, timed_out=timed_out)
         ahead = TicksAhead()
+        self._telemetry.slas.reached(self.part, owned.tick_time)
         try:
             while not ending():
                 await self.inbox.arrived()
@@ -202,6 +203,7 @@ class PartitionOwner:
         tick = ahead.reached(self.inbox.decided(owned.next_offset))
         if tick is None:
             return owned
+        self._telemetry.slas.reached(self.part, tick.tick.time)
         owned, more = await self._handler.fire(owned, tick, parking=parking, applied=applied)
         if not more:
             ahead.fired()

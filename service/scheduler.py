@@ -1,11 +1,14 @@
 """Emits ticks: the database's clock, read before the commands partition's end offset that goes with it.
 
+Who emits them also counts the open SLAs for all, every 15 s and after the ticks: by an index, and never for long.
+
 Any worker may emit; a session lock chooses one. A second emitter is harmless, none is an alert.
 """
 
 import asyncio
 from contextlib import suppress
 from datetime import datetime
+from time import monotonic
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -19,6 +22,7 @@ from service.telemetry import Telemetry
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2.0
+COUNT_SECONDS = 15.0
 
 
 class TickEmitter:
@@ -70,8 +74,12 @@ class TickEmitter:
                 await consumer.start()
                 await producer.start()
                 self._lead_is(leading=True)
+                counted = -COUNT_SECONDS
                 while not await self._pause(self._period_seconds):
                     await self._emit(leader, consumer, producer)
+                    if (now := monotonic()) - counted >= COUNT_SECONDS:
+                        counted = now
+                        self._telemetry.slas.opened(await leader.open_slas())
             finally:
                 for client in (producer, consumer):
                     with suppress(KafkaError, OSError, TimeoutError):
@@ -81,6 +89,8 @@ class TickEmitter:
     def _lead_is(self, *, leading: bool) -> None:
         self.leading = leading
         self._telemetry.ticks_leading.set(leading)
+        if not leading:
+            self._telemetry.slas.opened(None)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait so long, or until stopped; say whether it was that."""

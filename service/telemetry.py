@@ -1,19 +1,22 @@
 """Every metric's name, in one place. Prometheus scrapes them at /metrics."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from time import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from handlers.commands import Taken
 from handlers.parking import Parking
-from handlers.ports import JournalRow
+from handlers.ports import JournalRow, Turn
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _GUARD_SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
+_LATE_SECONDS = (0.5, 1, 2, 2.5, 3, 3.5, 4, 5, 7.5, 10, 15, 30, 60, 300, 1800, 7200)
 _BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_BREACHED = ".SLA_BREACHED"
 
 
 class PredicateMetrics:
@@ -71,6 +74,56 @@ class PredicateMetrics:
         self._breaker.set(state)
 
 
+class SlaMetrics:
+    """What SLAs come to: each worker counts its own turns; how many are open is asked by the one that emits ticks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._breached = Counter("sla_records_breached", "SLAs breached", registry=registry)
+        self._alerts = Counter("turnstile_alerts", "Alerts for people", registry=registry)
+        self._follow_ups = Counter("turnstile_follow_ups", "Commands the service asked itself", registry=registry)
+        self._open = Gauge(
+            "turnstile_sla_open", "Open SLAs, at the worker that emits ticks", ["status"], registry=registry
+        )
+        self._late = Histogram(
+            "turnstile_timer_lateness_seconds",
+            "From when a step was due until it was taken, the grace included",
+            buckets=_LATE_SECONDS,
+            registry=registry,
+        )
+        self._tick_lag = Gauge(
+            "turnstile_tick_lag_seconds",
+            "How old the newest tick is whose commands are all decided",
+            ["part"],
+            registry=registry,
+        )
+
+    def applied(self, turn: Turn) -> None:
+        """Count a committed turn."""
+        kinds = Tally(row.kind for row in turn.rows)
+        self._alerts.inc(kinds["alert"])
+        self._follow_ups.inc(kinds["follow_up"])
+        self._breached.inc(sum(row.type.endswith(_BREACHED) for row in turn.rows if row.kind == "event"))
+        for late in turn.late:
+            self._late.observe(late.total_seconds())
+
+    def reached(self, part: int, tick_time: datetime | None) -> None:
+        """Take the newest tick whose commands a partition has decided, if any; its age is asked at each scrape."""
+        if tick_time is None:
+            return
+        self._tick_lag.labels(part).set_function(lambda: max(0.0, time() - tick_time.timestamp()))
+
+    def opened(self, counts: Mapping[str, int] | None) -> None:
+        """Show how many SLAs are open, by status; nothing where it is not known here."""
+        self._open.clear()
+        for status, count in (counts or {}).items():
+            self._open.labels(status).set(count)
+
+    def forget(self, part: int) -> None:
+        """Show nothing more of a partition."""
+        with suppress(KeyError):
+            self._tick_lag.remove(part)
+
+
 class Telemetry:
     """The metrics of one worker, on a registry of its own."""
 
@@ -115,6 +168,7 @@ class Telemetry:
             "turnstile_guard_timeouts", "Guards that did not answer in time", registry=registry
         )
         self.predicates = PredicateMetrics(registry)
+        self.slas = SlaMetrics(registry)
         self.isolated = Counter(
             "turnstile_commands_isolated", "Times our own code failed on a command", registry=registry
         )
@@ -144,6 +198,7 @@ class Telemetry:
         for record in taken.turn.parked:
             self.parked_by_reason.labels(record.parked.reason).inc()
         self.isolated.inc(len(taken.turn.failures))
+        self.slas.applied(taken.turn)
 
     def parking(self, part: int, parking: Parking | None, now: datetime | None) -> None:
         """Show what a partition has parked, as of its last tick; nothing where it is ours no longer."""
@@ -158,6 +213,7 @@ class Telemetry:
         for gauge in (*shown, self.parked, self.parked_age):
             with suppress(KeyError):  # never shown
                 gauge.remove(part)
+        self.slas.forget(part)
 
     def age_of_backlog(self, part: int, age: Callable[[], float]) -> None:
         """Ask `age`, in seconds, at each scrape: it grows while nothing happens."""

@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from math import ceil, inf
 from pathlib import Path
 from time import monotonic, monotonic_ns
@@ -20,7 +21,7 @@ from service.bench.load import Fleet
 from service.bench.place import Ground, Place, place
 from service.bench.receive import READY, received
 from service.bench.scale import BenchError, Say, Scale
-from service.bench.throughput import course
+from service.bench.throughput import Course, course
 from service.broker.publishers import Elsewhere, TransactionalPublisher
 from service.local.process import Command, Watched, until
 from service.settings import Delivery
@@ -45,6 +46,9 @@ class Quantiles(NamedTuple):
         return cls(middle, slow)
 
 
+Window = Callable[[int, float], Awaitable[Quantiles]]
+
+
 async def latency(ground: Ground, scale: Scale, delivery: Delivery, say: Say) -> Quantiles:
     """Measure one way of delivery."""
     what = f"latency {delivery}"
@@ -54,18 +58,25 @@ async def latency(ground: Ground, scale: Scale, delivery: Delivery, say: Say) ->
             await runs.filling.fill(fleet.creates())
             await runs.filling.release()
             await runs.events.until_read(WORKFLOWS, runs.worker, f"{what}, creations (not counted)", say)
-            async with _receiver(where) as path, _sender(where) as producer:
+            async with measuring(where, runs, fleet, what) as window:
                 say(f"{what}: {scale.rate} commands a second")
+                return await _settled(partial(window, scale.rate), scale, what, say)
 
-                async def window(seconds: float) -> Quantiles:
-                    sent = await _send(producer, where, fleet, scale.rate, seconds)
-                    if not await until(lambda: sent.keys() <= received(path).keys(), ARRIVE_SECONDS_MAX):
-                        missing = len(sent.keys() - received(path).keys())
-                        raise BenchError(f"{what}: {missing} events did not come; {runs.worker.last_words()}")
-                    found = received(path)
-                    return Quantiles.of([(found[command_id] - at) / 1e9 for command_id, at in sent.items()])
 
-                return await _settled(window, scale, what, say)
+@asynccontextmanager
+async def measuring(where: Place, runs: Course, fleet: Fleet, what: str) -> AsyncIterator[Window]:
+    """Give what sends transitions at a rate for some seconds and tells how long their events took."""
+    async with _receiver(where) as path, _sender(where) as producer:
+
+        async def window(rate: int, seconds: float) -> Quantiles:
+            sent = await _send(producer, where, fleet, rate, seconds)
+            if not await until(lambda: sent.keys() <= received(path).keys(), ARRIVE_SECONDS_MAX):
+                missing = len(sent.keys() - received(path).keys())
+                raise BenchError(f"{what}: {missing} events did not come; {runs.worker.last_words()}")
+            found = received(path)
+            return Quantiles.of([(found[command_id] - at) / 1e9 for command_id, at in sent.items()])
+
+        yield window
 
 
 async def empty_transactions(ground: Ground, scale: Scale, say: Say) -> Quantiles:

@@ -7,11 +7,13 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
+from handlers.promises import TIMERS_AT_ONCE
 from service.bench.latency import Quantiles
 from service.bench.place import Ground
 from service.bench.remote import ANSWER_SECONDS
 from service.bench.scale import Scale
 from service.bench.throughput import Guarded, Round, Spread
+from service.bench.timers import Timed
 from service.broker.publishers import BATCH_BYTES_MAX
 from service.local.jars import KAFKA
 from service.relay import ROWS_MAX
@@ -23,6 +25,7 @@ AGAINST_POSTGRES, HOT_AGAINST_SPREAD, GUARDED_AGAINST_WITHOUT = 0.25, 0.5, 0.8
 AGAINST_EMPTY, EXACTLY_ONCE_MS = 2.5, 50.0
 MEMORY_GROWTH = 1.05
 REMOTE_PER_SECOND = 2_000
+TICK_MS, DRAINING_AGAINST_IDLE, LATE_MS = 100.0, 2.0, 2_000.0
 
 Row = tuple[str, str, str, str]
 
@@ -38,6 +41,7 @@ class Figures:
     empty: Quantiles | None = None
     memory: dict[int, int | None] = field(default_factory=dict)
     policed: Guarded | None = None
+    timed: Timed | None = None
 
     @property
     def per_second(self) -> float | None:
@@ -69,6 +73,7 @@ class Figures:
                 exactly_once.p50 if exactly_once else None, self.empty.p50 if self.empty else None
             ),
             "memory_growth": _ratio(held[-1], held[0]) if held else None,
+            "draining_against_idle": self.timed.draining_against_idle if self.timed else None,
         }
 
 
@@ -94,6 +99,20 @@ def document(figures: Figures, settings: dict[str, Any]) -> dict[str, Any]:
             "transitions_per_second": round(figures.policed.per_second, 1),
             "without_guards_per_second": round(figures.policed.without_per_second, 1),
             "engine_answers_in_seconds": ANSWER_SECONDS,
+        }
+    if (timed := figures.timed) is not None:
+        quantiles = {
+            "tick_ms": timed.ticks,
+            "late_ms": timed.late,
+            "idle_ms": timed.idle,
+            "draining_ms": timed.draining,
+        }
+        found["timers"] = {
+            "pending": timed.pending,
+            "due_at_once": timed.due_at_once,
+            "drained_seconds": round(timed.drained_seconds, 1),
+            "late_at_commands_per_second": timed.late_rate,
+            **{name: _written(each) if each else None for name, each in quantiles.items()},
         }
     return found
 
@@ -127,7 +146,14 @@ def conditions(ground: Ground, scale: Scale, figures: Figures, versions: dict[st
 
 def rows(figures: Figures) -> Sequence[Row]:
     """Return the table for people: what, how much, the target, and whether it is met."""
-    return [*_speed(figures), *_guarded(figures), *_policed(figures), *_latency(figures), *_memory(figures)]
+    return [
+        *_speed(figures),
+        *_guarded(figures),
+        *_policed(figures),
+        *_latency(figures),
+        *_memory(figures),
+        *_timed(figures),
+    ]
 
 
 def _speed(figures: Figures) -> Iterator[Row]:
@@ -177,6 +203,25 @@ def _memory(figures: Figures) -> Iterator[Row]:
     for count, held in figures.memory.items():
         yield f"worker memory at {count:,} transitions", _mib(held), "", ""
     yield from _judged("  growth", figures.ratios["memory_growth"], at_most=MEMORY_GROWTH)
+
+
+def _timed(figures: Figures) -> Iterator[Row]:
+    timed = figures.timed
+    if timed is None:
+        return
+    if timed.ticks is not None:
+        met = _met(met=timed.ticks.p99 < TICK_MS)
+        what = f"a tick that finds {TIMERS_AT_ONCE} of {timed.pending:,} timers due"
+        yield what, _shown(timed.ticks), f"p99 < {TICK_MS:.0f} ms", met
+    if timed.idle is not None and timed.draining is not None:
+        yield "commands, no timer due", _shown(timed.idle), "", ""
+        yield f"commands, {timed.due_at_once:,} timers due", _shown(timed.draining), "", ""
+        ratio = figures.ratios["draining_against_idle"]
+        yield from _judged("  p99 against none due", ratio, at_most=DRAINING_AGAINST_IDLE)
+        yield "  until they had fired", f"{timed.drained_seconds:.1f} s", "", ""
+    if timed.late is not None:
+        met = _met(met=timed.late.p99 < LATE_MS)
+        yield f"lateness at {timed.late_rate:,} commands a second", _shown(timed.late), f"p99 < {LATE_MS:.0f} ms", met
 
 
 def _judged(

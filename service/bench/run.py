@@ -9,6 +9,7 @@ from service.bench.remote import remote
 from service.bench.report import Figures, conditions
 from service.bench.scale import Say, Scale
 from service.bench.throughput import guarded, hot, memory, spread
+from service.bench.timers import timers
 from service.settings import Settings
 
 
@@ -30,4 +31,6 @@ async def measure(chosen: Settings, scale: Scale, parts: AbstractSet[str], say: 
             figures.memory = await memory(base, scale, say)
         if "remote" in parts:
             figures.policed = await remote(base, scale, say)
+        if "timers" in parts:
+            figures.timed = await timers(base, scale, say)
         return figures, conditions(base, scale, figures, machine(base))

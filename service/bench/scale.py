@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PARTS = ("throughput", "hot", "guarded", "latency", "memory", "remote")
+PARTS = ("throughput", "hot", "guarded", "latency", "memory", "remote", "timers")
 USUAL = frozenset(PARTS[:4])
 SETTLE_SECONDS = 2.0
 
@@ -27,6 +27,9 @@ class Scale:
     warm_seconds: float = 15.0
     warm_windows_max: int = 12
     memory_at: tuple[int, int] = (200_000, 1_000_000)
+    timers: int = 1_000_000
+    due: int = 100_000
+    late_rate: int = 1_000
 
 
 QUICK = Scale(
@@ -38,4 +41,6 @@ QUICK = Scale(
     warm_seconds=2.0,
     warm_windows_max=1,
     memory_at=(40_000, 80_000),
+    timers=50_000,
+    due=10_000,
 )

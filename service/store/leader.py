@@ -10,6 +10,9 @@ import asyncpg
 from service.store.pool import DatabaseUnreachableError, open_connection
 
 LOCK_CLASS = 7404
+COUNT_SECONDS_MAX = 0.5
+STATUSES = ("on_track", "at_risk", "breached")
+OPEN_SLAS = "select status, count(*) from sla where is_open group by status"
 
 
 class LeaderLostError(Exception):
@@ -44,6 +47,18 @@ class Leader:
     async def clock(self) -> datetime:
         """Return the database's clock, by the very session that holds the lock."""
         return cast("datetime", await self._value("select clock_timestamp()"))
+
+    async def open_slas(self) -> dict[str, int] | None:
+        """Return how many SLAs are open, by status; None where counting takes longer than ticks may wait for it."""
+        if self._connection is None:
+            raise LeaderLostError("not connected")
+        try:
+            rows = await self._connection.fetch(OPEN_SLAS, timeout=COUNT_SECONDS_MAX)
+        except TimeoutError:
+            return None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise LeaderLostError(f"{type(error).__name__}: {error}") from error
+        return dict.fromkeys(STATUSES, 0) | {row["status"]: row["count"] for row in rows}
 
     async def _value(self, query: str, *arguments: int) -> object:
         if self._connection is None:

@@ -4,7 +4,7 @@ All of it in one snapshot through cursors, so a running service may go on and me
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -19,13 +19,13 @@ from domain.instants import read
 from domain.migration import fault_of
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fault
+from service.store import reconcile
 from service.store.adoption import Incarnations, incarnations
 from service.store.load import load_definition
 from service.store.pool import Connection, faults_of, open_connection
+from service.store.problems import SECONDS_MAX, Problems, ask
 
 WORKFLOWS_AT_ONCE = 500
-SHOWN_MAX = 20
-SECONDS_MAX = 3600.0
 COLUMNS = ("root_id", "tenant", "definition", "definition_version", "state", "version")
 
 Definitions = Mapping[tuple[str, int], Definition | None]
@@ -82,13 +82,6 @@ ACROSS = {
 }
 
 
-class Problem(NamedTuple):
-    """One thing that is not as it must be; `kind` names the check."""
-
-    kind: str
-    what: str
-
-
 class Progress(NamedTuple):
     """How many of the snapshot's workflows are folded."""
 
@@ -97,24 +90,11 @@ class Progress(NamedTuple):
 
 
 @dataclass(slots=True)
-class Verified:
+class Verified(Problems):
     """What was looked at, how many problems of each kind there are, and the first of them."""
 
     workflows: int = 0
     events: int = 0
-    found: dict[str, int] = field(default_factory=dict)
-    first: list[Problem] = field(default_factory=list)
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.found
-
-    def note(self, kind: str, what: str) -> None:
-        """Count a problem, and keep it if it is among the first of its kind."""
-        self.found[kind] = self.found.get(kind, 0) + 1
-        if self.found[kind] <= SHOWN_MAX:
-            self.first.append(Problem(kind, what))
 
 
 async def verify(database_url: str, report: Callable[[Progress], None] = lambda _: None) -> Verified:
@@ -125,9 +105,7 @@ async def verify(database_url: str, report: Callable[[Progress], None] = lambda 
         with faults_of():
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await _fold_all(connection, result, report)
-                for kind, query in ACROSS.items():
-                    async for row in connection.cursor(query, timeout=SECONDS_MAX):
-                        result.note(kind, row[0])
+                await ask(connection, ACROSS | reconcile.CHECKS, result)
     finally:
         await connection.close()
     return result

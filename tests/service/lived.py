@@ -1,17 +1,20 @@
-"""A real store in which workflows have lived, one command a turn, without a broker."""
+"""A real store in which workflows have lived, one command or tick a turn, without a broker."""
 
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import orjson
 
+from contracts.ticks import Tick
 from handlers.commands import CommandsHandler, Taken, Wakeup
 from handlers.parking import Parking
+from handlers.ports import Ownership
+from handlers.ticks import Clock, ReceivedTick
 from service.definitions.files import read_definition
 from service.predicates.cel import CelEngine
 from service.store import schema
@@ -33,37 +36,58 @@ class Lived(NamedTuple):
 
 
 @contextmanager
-def lived(server_url: str, definitions: Iterable[Document], commands: Iterable[Document]) -> Iterator[Lived]:
-    """Give a database of its own with the definitions, in which the commands were decided."""
+def lived(
+    server_url: str,
+    definitions: Iterable[Document],
+    steps: Iterable[Document | datetime],
+    *,
+    clock: Clock = Clock(),  # noqa: B008 - immutable
+) -> Iterator[Lived]:
+    """Give a database of its own with the definitions, in which commands were decided and ticks came at instants."""
     with asyncio.Runner() as runner:
         database = fresh_database(server_url, f"l{uuid4().hex[:12]}")
         url = runner.run(database.__aenter__())
         try:
-            yield Lived(url, runner.run(_live(url, definitions, commands)))
+            yield Lived(url, runner.run(_live(url, definitions, steps, clock)))
         finally:
             runner.run(database.__aexit__(None, None, None))
 
 
-async def _live(url: str, definitions: Iterable[Document], commands: Iterable[Document]) -> dict[str, list[bytes]]:
+async def _live(
+    url: str, definitions: Iterable[Document], steps: Iterable[Document | datetime], clock: Clock
+) -> dict[str, list[bytes]]:
     await schema.migrate(url)
     rows: dict[str, list[bytes]] = {}
     pool = await open_pool(url, size=2)
     try:
         await _apply(pool, definitions)
         store = PostgresStore(pool, owner="me", damper=timedelta(seconds=1))
-        handler, owned = CommandsHandler(store, CelEngine()), await store.claim(0, 1)
-        for offset, body in enumerate(commands):
-            record = CommandRecord(orjson.dumps(body), timestamp=int(time.time() * 1000))
+        handler, owned = CommandsHandler(store, CelEngine(), clock=clock), await store.claim(0, 1)
+        for step in steps:
+            if isinstance(step, datetime):
+                owned = await _tick(handler, owned, step)
+                continue
+            record = CommandRecord(orjson.dumps(step), timestamp=int(time.time() * 1000))
             owned = await handler.take_turn(
-                owned, numbered([record], first=offset), Wakeup(), parking=Parking(), applied=_ignore
+                owned, numbered([record], first=owned.next_offset), Wakeup(), parking=Parking(), applied=_ignore
             )
             async with pool.acquire() as connection:
-                found = await get_workflow(connection, body["workflow_id"])
-            assert found is not None, body
-            rows.setdefault(body["workflow_id"], []).append(found.body)
+                found = await get_workflow(connection, step["workflow_id"])
+            assert found is not None, step
+            rows.setdefault(step["workflow_id"], []).append(found.body)
     finally:
         await pool.close()
     return rows
+
+
+async def _tick(handler: CommandsHandler, owned: Ownership, time: datetime) -> Ownership:
+    tick = Tick(partition=0, time=time, commands_end_offset=owned.next_offset, emitter="me")
+    received = ReceivedTick(CommandRecord(None, topic="turnstile.scheduler"), tick)
+    owned = await handler.take_turn(owned, [], Wakeup(received), parking=Parking(), applied=_ignore)
+    more = True
+    while more:
+        owned, more = await handler.fire(owned, received, parking=Parking(), applied=_ignore)
+    return owned
 
 
 async def _apply(pool: Pool, definitions: Iterable[Document]) -> None:

@@ -173,6 +173,8 @@ def test_bad_words_and_input_end_with_2(turnstile: CommandLine, words: list[str]
         ["history", "w"],
         ["why", "w"],
         ["verify"],
+        ["timers", "list"],
+        ["timers", "reconcile"],
         ["watch"],
         ["send", "--workflow", "w", "--to", "a"],
         ["send", "--workflow", "w", "--to", "a", "--no-wait"],

@@ -33,6 +33,8 @@ def bench(  # noqa: PLR0917 - typer names them all
     hot: Annotated[int | None, typer.Option(min=1, help="Commands per round to one workflow.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Commands per second of the latency test.")] = None,
     seconds: Annotated[float | None, typer.Option(min=1, help="Seconds of the latency test.")] = None,
+    timers: Annotated[int | None, typer.Option(min=1, help="Timers pending in the timers' test.")] = None,
+    due: Annotated[int | None, typer.Option(min=1, help="Timers that are due at once in it.")] = None,
 ) -> None:
     """Measure transitions per second, latency, CPU and memory, each beside a baseline of the same run."""
     usual = QUICK if quick else Scale()
@@ -44,6 +46,8 @@ def bench(  # noqa: PLR0917 - typer names them all
         hot=hot or usual.hot,
         rate=rate or usual.rate,
         seconds=seconds or usual.seconds,
+        timers=timers or usual.timers,
+        due=due or usual.due,
     )
     parts = frozenset(only.split(",")) if only else USUAL
     if parts - set(PARTS):

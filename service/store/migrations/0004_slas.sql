@@ -16,6 +16,7 @@ create table sla (
     primary key (part, workflow_id, name, run)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 create index sla_breached on sla (started_at) where status = 'breached';
+create index sla_open on sla (status) where is_open; -- for counting them
 
 -- When time alone changes something of a workflow. The truth of what is due is the workflow; this is what wakes it.
 create table timer (
@@ -26,6 +27,46 @@ create table timer (
     primary key (part, workflow_id, name)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 create index timer_due on timer (part, due_at);
+
+-- A delayed command is parked apart from the others: it waits for its own time alone.
+create index parked_delayed on parked (part, not_before) where reason = 'delayed';
+
+-- For reports: each run of each SLA. Durations are in seconds and, but for `held_seconds` and `closed_seconds`, working
+-- time. They are reckoned up to `reckoned_at`: where an SLA has ended that is its end, else its last change. So is
+-- `breach_seconds`, the working time past the target, which is null while a breached SLA has not ended.
+create view sla_metrics as
+select s.workflow_id,
+       w.root_id,
+       w.definition,
+       w.tenant,
+       w.body::jsonb ->> 'service_area' as service_area,
+       w.body::jsonb ->> 'type' as type,
+       s.name as sla,
+       s.run,
+       s.status,
+       s.is_open,
+       s.started_at,
+       s.due_at,
+       (r.body ->> 'breached_at')::timestamptz as breached_at,
+       (r.body ->> 'stopped_at')::timestamptz as stopped_at,
+       (r.body ->> 'since')::timestamptz as reckoned_at,
+       (r.body ->> 'target_seconds')::numeric + coalesce((r.body ->> 'extended_seconds')::numeric, 0) as target_seconds,
+       coalesce((r.body #>> '{spent,worked}')::numeric, 0) + coalesce((r.body #>> '{spent,waiting}')::numeric, 0)
+           + coalesce((r.body #>> '{spent,person}')::numeric, 0) as actual_seconds,
+       (r.body ->> 'breach_seconds')::numeric as breach_seconds,
+       coalesce((r.body #>> '{spent,held}')::numeric, 0) as held_seconds,
+       coalesce((r.body #>> '{spent,closed}')::numeric, 0) as closed_seconds,
+       r.body ->> 'impact' as business_impact,
+       -- The steps before the ladder are at risk and breached.
+       greatest(coalesce((r.body ->> 'step')::int, 0) - 2, 0) as rungs
+  from sla s
+  join workflow w on w.part = s.part and w.workflow_id = s.workflow_id
+ cross join lateral (select s.body::jsonb as body) as r;
+
+-- The breached ones: those that are open first, and of them those that were breached the longest ago.
+create view v_sla_breaches as
+select *, now() - breached_at as breached_for from sla_metrics where status = 'breached'
+ order by is_open desc, breached_at;
 
 -- Take a partition, by a worker that knows SLAs.
 create function claim_v3(p_part int, p_owner text, p_generation int, p_damper interval) returns setof partition
