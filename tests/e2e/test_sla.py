@@ -10,6 +10,7 @@ from service.app import Endpoints, running
 from service.settings import Settings
 from tests.e2e.audit import differences, look
 from tests.e2e.outside import all_decided, command, creation, define, producer, put, read_json, rows
+from tests.e2e.terminal import Terminal
 from tests.eventually import assert_eventually
 
 pytestmark = pytest.mark.stack
@@ -37,7 +38,9 @@ slas:
 """
 
 
-async def test_promises_are_broken_once_and_whoever_must_hears_of_it(settings: Settings, endpoints: Endpoints) -> None:
+async def test_promises_are_broken_once_and_whoever_must_hears_of_it(
+    settings: Settings, endpoints: Endpoints, terminal: Terminal
+) -> None:
     """One is met, one is held, and one breaches, climbs its ladder and is escalated by the service itself."""
     late, met, held = (f"{name}-{uuid4()}" for name in ("late", "met", "held"))
     await define(endpoints, SAMPLE)
@@ -81,6 +84,29 @@ async def test_promises_are_broken_once_and_whoever_must_hears_of_it(settings: S
     assert [] == timers
     assert {(late, "breached", True), (met, "met", False), (held, "on_track", True)} == {tuple(row) for row in statuses}
     assert [] == differences(seen)
+
+    (broken,) = (await terminal("why", late, "--json")).json[0]["slas"]
+    assert ("breached", True, "repeat the sample") == (broken["status"], broken["open"], broken["impact"])
+    assert {"received", "escalated"} == broken["by_state"].keys()
+    parts = [length for spent in broken["by_state"].values() for length in spent.values()]
+    assert broken["passed_seconds"] == pytest.approx(sum(parts)) == pytest.approx(sum(broken["spent"].values()))
+    assert broken["over_seconds"] == pytest.approx(broken["passed_seconds"] - 2)
+    assert [("SLA_AT_RISK", 0), ("SLA_BREACHED", 0), ("ESCALATION_TRIGGERED", 1), ("ESCALATION_TRIGGERED", 2)] == [
+        (step["kind"], step["rung"]) for step in broken["steps"]
+    ]
+    said = (await terminal("why", late)).out
+    assert f"it was due {broken['due_at']}: 2s from {broken['started_at']}" in said
+    assert "so far: repeat the sample" in said
+    assert "worked in received" in said
+    waiting = (await terminal("why", held)).out
+    assert "SLA testing is on track\n  not due while its state holds it: 2s from " in waiting
+    assert " held in shelved" in waiting
+    assert "breached, due " in (await terminal("get", late)).out
+    assert [late] == [each["workflow_id"] for each in (await terminal("list", "--sla", "breached", "--json")).json]
+    listed = (await terminal("list", "--definition", "lab.sample")).out
+    assert {"testing breached", "testing met", "testing on track"} == {
+        line.rstrip().split("  ")[-1].strip() for line in listed.splitlines()[1:]
+    }
 
 
 def by_workflow(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
