@@ -1,12 +1,14 @@
 """Promises kept and broken through real topics: what is published, who is told, and what the service asks itself."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from service.app import Endpoints, running
+from service.cli.exits import Exit
 from service.settings import Settings
 from tests.e2e.audit import differences, look
 from tests.e2e.outside import all_decided, command, creation, define, producer, put, read_json, rows
@@ -35,6 +37,13 @@ slas:
     ladder:
       - {after: 0s, alert: lab-lead}
       - {after: 1s, priority: high, transition: escalate}
+"""
+
+NEVER = """
+name: lab.never
+version: 1
+time_zone: UTC
+week: {DAY: "00:00-00:01"}
 """
 
 
@@ -107,6 +116,55 @@ async def test_promises_are_broken_once_and_whoever_must_hears_of_it(
     assert {"testing breached", "testing met", "testing on track"} == {
         line.rstrip().split("  ")[-1].strip() for line in listed.splitlines()[1:]
     }
+
+
+async def test_recorded_promises_are_judged_again(settings: Settings, endpoints: Endpoints, terminal: Terminal) -> None:
+    """Nothing differs under the target they had; under another, or in other hours, what was broken is kept."""
+    late, met = (f"{name}-{uuid4()}" for name in ("late", "met"))
+    await define(endpoints, SAMPLE)
+    async with running(settings, endpoints):
+        async with producer(endpoints) as opened:
+            for body in (creation(late, "lab.sample"), creation(met, "lab.sample"), command(met, transition="test")):
+                record = put(body)
+                await opened.send_and_wait(settings.topics.commands, record.value, record.key)
+
+        async def breached() -> int:
+            return len(await rows(endpoints, "select from sla where status = 'breached'"))
+
+        await assert_eventually(1, breached, deadline_seconds=30)
+        await all_decided(settings, endpoints)
+    before = await rows(endpoints, "select body from workflow order by workflow_id")
+    words = ("definitions", "backtest", "--json", "--of", "lab.sample")
+
+    same = await terminal(*words, "--target", "testing=2s")
+    found = same.json[0]["slas"]["testing"]
+    assert (Exit.DONE, 2, 0, []) == (same.code, found["runs"], found["differing"], found["examples"])
+    assert {"recorded": 1, "candidate": 1} == found["breached"]
+    assert found["over_seconds"]["recorded"] == found["over_seconds"]["candidate"] > 0
+
+    longer = await terminal(*words, "--target", "testing=1h")
+    found = longer.json[0]["slas"]["testing"]
+    assert (Exit.REFUSED, 1, {"recorded": 1, "candidate": 0}) == (longer.code, found["differing"], found["breached"])
+    assert [(late, "breached", "open")] == [
+        (each["workflow_id"], each["recorded"]["said"], each["candidate"]["said"]) for each in found["examples"]
+    ]
+    assert late in (await terminal("definitions", "backtest", "--of", "lab.sample", "--target", "testing=1h")).out
+
+    (terminal.folder / "never.yaml").write_text(
+        NEVER.replace("DAY", f"{datetime.now(UTC) + timedelta(days=3):%A}".lower()), "utf-8"
+    )
+    assert "applied" in (await terminal("calendars", "apply", "never.yaml")).out
+    never = await terminal(*words, "--calendar", "lab.never@1")
+    found = never.json[0]["slas"]["testing"]
+    assert ({"recorded": 1, "candidate": 0}, 0) == (found["breached"], found["over_seconds"]["candidate"])
+    for asked, said in (
+        (("--calendar", "lab.ever"), "no calendar lab.ever"),
+        (("--calendar", "lab.never@7"), "there is no calendar lab.never version 7"),
+        (("--target", "tasting=1h"), "promises no SLA tasting to these workflows: it has testing"),
+    ):
+        refused = await terminal(*words, *asked)
+        assert (Exit.REFUSED, True) == (refused.code, said in refused.err)
+    assert before == await rows(endpoints, "select body from workflow order by workflow_id")
 
 
 def by_workflow(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
