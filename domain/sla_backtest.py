@@ -11,7 +11,7 @@ from uuid import UUID
 
 from contracts.commands import COMMANDS, Command
 from domain.definition import Definition
-from domain.evolve import evolve
+from domain.evolve import evolve, fold
 from domain.instants import read
 from domain.sla import (
     Calendars,
@@ -24,6 +24,7 @@ from domain.sla import (
     reckoned,
     seconds,
 )
+from domain.sla_config import NOTHING, Configured, promising
 from domain.sla_events import Change, moves
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
@@ -106,17 +107,28 @@ class Past:
     history: Sequence[Json]
     definitions: Mapping[int, Definition]
     calendars: Calendars
+    configured: Configured = NOTHING
+
+    def promised(self, event: Json, workflow: Workflow) -> Definition:
+        """Return the definition of an event, with what was configured when the event started runs."""
+        definition = self.definitions[event["definition_version"]]
+        return promising(definition, self.configured.as_of(event), workflow)
 
 
 def compare(past: Past, terms: Terms, figures: dict[str, Figures], now: datetime) -> None:
     """Add what a workflow's SLAs came to, as recorded and under the candidate, both as of now."""
     workflow_id = str(past.history[0]["workflow_id"])
-    last = past.definitions[past.history[-1]["definition_version"]]
-    recorded = _judged(_recorded(past.history), last, past.calendars, now)
-    candidate = _judged(replay(past, terms), terms.applied_to(last), past.calendars, now)
+    recorded, candidate = _recorded(past.history), replay(past, terms)
+    last = fold(past.history)
+    if last is None:
+        return
+    was = _judged(recorded, past.promised(past.history[-1], last), past.calendars, now)
+    again = last._replace(slas={name: dump_record(record) for (name, _), record in sorted(candidate.items())} or None)
+    under = terms.applied_to(past.promised(past.history[-1], again))
+    would_be = _judged(candidate, under, past.calendars, now)
     missing = Judged(NOT_PROMISED)
-    for name, run in sorted(recorded.keys() | candidate.keys()):
-        pair = (recorded.get((name, run), missing), candidate.get((name, run), missing))
+    for name, run in sorted(was.keys() | would_be.keys()):
+        pair = (was.get((name, run), missing), would_be.get((name, run), missing))
         figures.setdefault(name, Figures()).add(Example(workflow_id, run, *pair))
 
 
@@ -125,13 +137,13 @@ def replay(past: Past, terms: Terms) -> Runs:
     found: dict[tuple[str, int], SlaRecord] = {}
     records: dict[str, SlaRecord] = {}
     workflow: Workflow | None = None
-    applied = {version: terms.applied_to(each) for version, each in past.definitions.items()}
     for event in past.history:
         workflow = evolve(workflow, event)
         slas = {name: dump_record(record) for name, record in records.items()} or None
-        definition = applied[event["definition_version"]]
+        before = workflow._replace(slas=slas)
+        definition = terms.applied_to(past.promised(event, before))
         calendars = _calendars(past, terms, event)
-        for name, record in _after(event, workflow._replace(slas=slas), definition, calendars):
+        for name, record in _after(event, before, definition, calendars):
             records[name] = found[name, record.run] = record
     return found
 

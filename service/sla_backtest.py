@@ -1,13 +1,15 @@
 """Recorded SLAs judged again under another calendar or target: from the journal alone, changing nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from domain.calendar import Calendar
 from domain.definition import Definition
 from domain.sla_backtest import Figures, Past, Terms, compare
+from domain.sla_config import Configured
+from domain.sla_terms import SlaTerms
 from domain.target import working_time
 from handlers.ticks import Clock
 from service.store.calendars import calendars_of, newest_calendar
@@ -15,6 +17,7 @@ from service.store.load import load_definition
 from service.store.pool import Connection
 from service.store.reads import clocks
 from service.store.recorded import chosen, histories
+from service.store.sla_config import load_configured
 
 Report = Callable[[int, int], None]
 History = Sequence[dict[str, Any]]
@@ -42,11 +45,22 @@ class SlaBacktest:
     terms: Terms
     definitions: dict[int, Definition] = field(default_factory=dict)
     calendars: dict[tuple[str, int | None], Calendar] = field(default_factory=dict)
+    configured: Configured = field(default_factory=Configured)
     found: SlaComparison = field(default_factory=SlaComparison)
+
+    @property
+    def promised(self) -> set[str]:
+        """The names of all SLAs that the workflows may have."""
+        return {name for definition in self.definitions.values() for name in self._terms(definition)}
+
+    def _terms(self, definition: Definition) -> dict[str, SlaTerms]:
+        configs = [each for each in self.configured.versions.values() if each.is_for(definition)]
+        return {**definition.slas, **{each.terms.name: each.terms_in(definition) for each in configs}}
 
     async def run(self, *, since: datetime | None, limit: int, report: Report) -> SlaComparison:
         """Judge the SLAs of the newest workflows again; raises UnusableTermsError."""
         workflows = await chosen(self.connection, self.name, since=since, limit=limit)
+        self.configured = await load_configured(self.connection)
         total, done = sum(map(len, workflows.values())), 0
         report(0, total)
         for part, ids in sorted(workflows.items()):
@@ -66,7 +80,7 @@ class SlaBacktest:
         definitions = {version: self.definitions[version] for version in versions}
         if any("slas" in event for event in history):
             self.found.workflows += 1
-        compare(Past(history, definitions, self.calendars), self.terms, self.found.figures, now)
+        compare(Past(history, definitions, self.calendars, self.configured), self.terms, self.found.figures, now)
 
     async def _know(self, version: int) -> None:
         """Read a version of the definition and the calendars that it may start SLAs under."""
@@ -76,7 +90,8 @@ class SlaBacktest:
         self.definitions[version] = definition
         if self.terms.calendar is not None:
             await self._load(*self.terms.calendar)
-        for each in self.terms.applied_to(definition).slas.values():
+        whole = replace(definition, slas=self._terms(definition))
+        for each in self.terms.applied_to(whole).slas.values():
             calendar = None
             if each.calendar is not None:
                 calendar = await self._newest(each.calendar)

@@ -189,6 +189,7 @@ def test_bad_words_and_input_end_with_2(turnstile: CommandLine, words: list[str]
         ["definitions", "list"],
         ["definitions", "show", "d"],
         ["definitions", "graph", "d"],
+        ["slas", "list"],
         ["definitions", "diff", "d"],
         ["partitions", "list"],
         ["dead-letters", "list"],

@@ -95,7 +95,7 @@ async def _judge(of: str, calendar: str | None, terms: Terms, since: datetime | 
                 found = await judging.run(since=since, limit=limit, report=report)
         except UnusableTermsError as error:
             raise RefusedError(str(error)) from error
-    promised = {name for definition in judging.definitions.values() for name in definition.slas}
+    promised = judging.promised
     unknown = {*terms.targets, *(name for name, _ in terms.by_priority)} - promised
     if unknown and judging.definitions:
         listed = ", ".join(sorted(promised)) or "none"

@@ -48,6 +48,8 @@ def account_document(account: Account) -> dict[str, Any]:
         "extended_seconds": record.extended_seconds,
         "calendar": record.calendar,
         "calendar_version": record.calendar_version,
+        "configured": record.configured,
+        "configured_version": record.configured_version,
         "held": record.held,
         "paused": record.paused,
         "passed_seconds": account.passed_seconds,
@@ -109,6 +111,8 @@ def _promise(account: Json) -> str:
     promised = "its due date" if target is None else f"{length_of(target)} from {account['started_at']}"
     if account["extended_seconds"]:
         promised += f" and {length_of(account['extended_seconds'])} more"
+    if account["configured"]:
+        promised += f", by configuration {account['configured']} version {account['configured_version']}"
     if account["due_at"] is None:
         why = "it is paused" if account["paused"] else "its state holds it" if account["held"] else "there is no date"
         return f"not due while {why}{hours}: {promised}"
