@@ -23,6 +23,7 @@ from contracts.events import Event
 from contracts.policies import PolicyAnswer, PolicyRequest
 from contracts.rejections import Rejection
 from contracts.replies import Reply
+from contracts.slas import ConfiguredSlaDocument
 from contracts.ticks import Tick
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -34,6 +35,7 @@ READ: dict[str, TypeAdapter[Any]] = {
     **{name: TypeAdapter(model) for name, model in command_types().items()},
     "definition": TypeAdapter(DefinitionDocument),
     "calendar": TypeAdapter(CalendarDocument),
+    "sla_config": TypeAdapter(ConfiguredSlaDocument),
     "policy_answer": TypeAdapter(PolicyAnswer),
 }
 WRITTEN: dict[str, TypeAdapter[Any]] = {

@@ -1,11 +1,11 @@
-"""The clause of a definition that makes a promise in time, and the record of how one stands.
+"""The clause of a definition that makes a promise in time, the same by configuration, and the record of how one stands.
 
 The record is part of the workflow and of the events that change it; what it means is `domain.sla`'s.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from contracts.clauses import Clause, DefinitionName, Label, Prose, TargetText
 from contracts.envelope import Contract, Instant
@@ -74,6 +74,31 @@ class SlaDocument(Clause):
         return self
 
 
+class ConfiguredSlaDocument(Clause):
+    """An SLA that is promised by configuration, beside what definitions promise; a version never changes."""
+
+    model_config = ConfigDict(title="Turnstile configured SLA")
+
+    name: DefinitionName = Field(examples=["polaris.review"])
+    """Of this document; the SLA has a name of its own."""
+    version: Annotated[StrictInt, Field(ge=1, lt=2**31)]
+    description: Prose | None = None
+    definition: DefinitionName | None = Field(default=None, examples=["polaris.task"])
+    """It is promised to workflows of this definition."""
+    kind: Literal["workflow", "task"] | None = None
+    """It is promised to workflows of every definition of this kind."""
+    retired: StrictBool = False
+    """From this version on it is promised to nobody new, and what is open climbs no more rungs."""
+    sla: SlaDocument
+    """The promise; `service_areas` and `types` say to which workflows. It goes before a definition's of this name."""
+
+    @model_validator(mode="after")
+    def _for_some(self) -> Self:
+        if (self.definition is None) == (self.kind is None):
+            raise ValueError("give definition or kind, one of the two: whose workflows it is promised to")
+        return self
+
+
 class Spent(Contract):
     """Where the time of an SLA went, in seconds; the sum is what has passed from its start to `since`.
 
@@ -95,6 +120,7 @@ class SlaRecord(Contract):
     from there. `held` is by its state, `paused` by a command. `due_at` is absent while it is held, and stays where it
     was once breached. `next_at` is when the next step is taken if nothing happens before; `step` says which: 0 at
     risk, 1 breached, 2 the first rung. `breach_seconds` is the working time past the target, there once it has ended.
+    `configured` is the configuration that promised it, with its version; absent where the definition did.
     """
 
     run: int
@@ -117,3 +143,5 @@ class SlaRecord(Contract):
     breach_seconds: float | None = None
     stopped_at: Instant | None = None
     impact: str | None = None
+    configured: str | None = None
+    configured_version: int | None = None

@@ -48,6 +48,8 @@ class SlaRecord(NamedTuple):
     breach_seconds: float | None = None
     stopped_at: str | None = None
     impact: str | None = None
+    configured: str | None = None
+    configured_version: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -130,6 +132,8 @@ def begin(
         doing=account,
         held=workflow.state in terms.holds,
         impact=terms.impact,
+        configured=terms.configured,
+        configured_version=terms.configured_version,
     )
     return advance(_armed(record, terms, calendar), terms, calendar, at)
 

@@ -85,7 +85,7 @@ def attend(
         return accepted
     first = dict(accepted.events[0])
     change_made = Change(command, accepted.workflow, definition, calendars)
-    moved = tuple(_moved(change_made, at, entered="to_state" in first))
+    moved = tuple(moves(change_made, at, entered="to_state" in first))
     if moved:
         first["slas"] = {each.name: dump_record(each.record) for each in moved}
     first["effective_at"] = written(at)
@@ -118,7 +118,7 @@ def lapse(
     return _told((), workflow, tuple(found), circumstances, open_delta=0), late
 
 
-def _moved(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
+def moves(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
     """Give each SLA that a change moves, ends or starts; a state is `entered` also where it is the same again."""
     workflow, definition = made.workflow, made.definition
     records = {name: parse_record(body) for name, body in (workflow.slas or {}).items()}

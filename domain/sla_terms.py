@@ -49,6 +49,8 @@ class SlaTerms:
     types: frozenset[str] = frozenset()
     impact: str | None = None
     ladder: tuple[Rung, ...] = ()
+    configured: str | None = None
+    configured_version: int | None = None
 
     def promised_to(self, workflow: Workflow) -> bool:
         """Say whether it is promised to such a workflow."""
@@ -108,7 +110,13 @@ def check_terms(document: DefinitionDocument) -> Iterator[Finding]:
         named.add(declared.name)
         yield from _states(document, declared, place)
         yield from _ladder(document, declared, place)
-        yield from _times(declared, place)
+        yield from check_clause(declared, place)
+
+
+def check_clause(declared: SlaDocument, place: Path) -> Iterator[Finding]:
+    """Return every finding on what an SLA says by itself, whatever states there are."""
+    yield from _order(declared, place)
+    yield from _times(declared, place)
 
 
 def _states(document: DefinitionDocument, declared: SlaDocument, place: Path) -> Iterator[Finding]:
@@ -134,6 +142,9 @@ def _ladder(document: DefinitionDocument, declared: SlaDocument, place: Path) ->
         if rung.transition is not None and rung.transition not in names:
             text = f"there is no transition {rung.transition}: use one of {', '.join(sorted(names)[:20]) or 'none'}"
             yield Finding("error", "UNKNOWN_TRANSITION", text, (*place, "ladder", index, "transition"))
+
+
+def _order(declared: SlaDocument, place: Path) -> Iterator[Finding]:
     for index, rung in enumerate(declared.ladder[:-1]):
         if rung.every is not None:
             text = "only the last rung repeats: those after it would have no end to wait for"

@@ -17,6 +17,7 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal, refusal
+from domain.sla_config import promising
 from domain.sla_events import attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
@@ -248,6 +249,7 @@ class Judgement:
         version = accepted.workflow.definition_version
         if version != definition.version:
             definition = await self._store.definition(definition.name, version) or definition
+        definition = promising(definition, await self._store.configured(), accepted.workflow)
         if not definition.slas and (workflow is None or workflow.slas is None):
             return accepted
         late = self._clock.logical or isinstance(received.record, ParkedRecord)

@@ -16,6 +16,7 @@ from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered
 from domain.sla import SlaRecord
+from domain.sla_config import Configured
 from domain.workflow import Workflow
 
 Header = tuple[str, bytes | None]
@@ -225,6 +226,10 @@ class Store(Protocol):
 
     async def calendar(self, name: str, version: int | None) -> Calendar | None:
         """Return a calendar's version; without one the newest, or one that was that a second ago."""
+        ...
+
+    async def configured(self) -> Configured:
+        """Return the SLAs that are promised by configuration, or that were a second ago."""
         ...
 
     async def due(self, owned: Ownership, until: datetime, limit: int) -> Sequence[Timer]:

@@ -14,6 +14,7 @@ import structlog
 from domain.decision import Accepted, Circumstances
 from domain.instants import read, written
 from domain.sla import Calendars, calendar_keys, parse_record
+from domain.sla_config import promising
 from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
@@ -153,7 +154,7 @@ class Lapsing(NamedTuple):
         now = self.clock.now(self.loaded.now, self.owned.tick_time)
         found = lapse(
             workflow,
-            definition,
+            promising(definition, await self.store.configured(), workflow),
             until=self.until,
             calendars=await calendars_for(self.store, workflow, {}),
             circumstances=Circumstances(written(now), self.owned.incarnation, ""),

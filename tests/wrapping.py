@@ -7,6 +7,7 @@ from datetime import datetime
 from domain.calendar import Calendar
 from domain.decision import Facts
 from domain.definition import Definition
+from domain.sla_config import Configured
 from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Session, Timer, Turn, Wanted
 from service.adapters import WholeStore
 
@@ -40,6 +41,10 @@ class WrappedStore:
     async def calendar(self, name: str, version: int | None) -> Calendar | None:
         """Return a calendar."""
         return await self.inner.calendar(name, version)
+
+    async def configured(self) -> Configured:
+        """Return the configured SLAs."""
+        return await self.inner.configured()
 
     async def due(self, owned: Ownership, until: datetime, limit: int) -> Sequence[Timer]:
         """Return timers that are due."""

@@ -1,7 +1,7 @@
 """Where a verb finds its broker and database: two settings, or the embedded ones that run in the data folder."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pydantic import ValidationError
 
@@ -10,10 +10,12 @@ from service.broker.topics import create_topics
 from service.definitions.files import read_definition, shipped
 from service.local.stack import LocalStack, running
 from service.settings import Settings
+from service.slas.files import read_sla, shipped_slas
 from service.store import schema
 from service.store.definitions import apply_definition
 from service.store.pool import Connection, open_pool
 from service.store.schema import SchemaState
+from service.store.sla_config import apply_sla
 from service.store.versions import VersionTakenError
 
 
@@ -67,17 +69,19 @@ async def embedded(chosen: Settings, *, benchmark: bool = False) -> AsyncIterato
 
 
 async def prepare(chosen: Settings, given: Endpoints) -> None:
-    """Make schema, shipped definitions and topics where they are missing."""
+    """Make schema, shipped definitions and SLAs, and topics where they are missing."""
     await migrate(given.database_url)
     await create_topics(given.bootstrap_servers, chosen.topics, chosen.partitions, chosen.replication)
 
 
 async def migrate(database_url: str) -> SchemaState:
-    """Bring the schema to this build's version, and apply the definitions that come with it."""
+    """Bring the schema to this build's version, and apply the definitions and SLAs that come with it."""
     state = await schema.migrate(database_url)
     async with writing(database_url) as opened:
         for text in shipped().values():
             await _apply_shipped(opened, text)
+        for text in shipped_slas().values():
+            await _apply_shipped_sla(opened, text)
     return state
 
 
@@ -100,6 +104,14 @@ async def _apply_shipped(opened: Connection, text: str) -> None:
         await apply_definition(opened, parsed, parsed.definition, text, applied_by="turnstile")
     except VersionTakenError:
         return  # the team has given this version content of its own
+
+
+async def _apply_shipped_sla(opened: Connection, text: str) -> None:
+    parsed = read_sla(text)
+    if parsed.config is None:
+        raise NotReadyError(f"a shipped SLA does not check: {parsed.findings}")
+    with suppress(VersionTakenError):  # as above
+        await apply_sla(opened, parsed, parsed.config, text, applied_by="turnstile")
 
 
 def _missing(what: str, variable: str) -> NotReadyError:

@@ -9,6 +9,7 @@ from typing import cast
 from domain.calendar import Calendar
 from domain.decision import Facts
 from domain.definition import Definition
+from domain.sla_config import Configured
 from handlers.faults import OutcomeUnknown
 from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from service.store import apply as writing
@@ -18,6 +19,7 @@ from service.store.calendars import load_calendar, newest_calendar
 from service.store.outbox import read_outbox
 from service.store.parked import load_delayed, load_parked, load_parked_records
 from service.store.pool import Connection, Pool, faults_of
+from service.store.sla_config import load_configured
 from service.store.timers import load_due
 
 DEFINITIONS_KEPT = 1000
@@ -34,6 +36,7 @@ class PostgresStore:
         self._definitions: dict[tuple[str, int], Definition] = {}
         self._calendars: dict[tuple[str, int], Calendar] = {}
         self._newest: dict[str, tuple[int | None, float]] = {}
+        self._configured: tuple[Configured, float | None] = (Configured(), None)
 
     async def claim(self, part: int, generation: int) -> Ownership:
         """Become a partition's owner."""
@@ -94,6 +97,16 @@ class PostgresStore:
             if stored is None:
                 return None
             kept = self._calendars[name, version] = stored.compiled()
+        return kept
+
+    async def configured(self) -> Configured:
+        """Return the configured SLAs, each version compiled once; which there are is asked once a second."""
+        now = asyncio.get_running_loop().time()
+        kept, asked = self._configured
+        if asked is None or now - asked > NEWEST_SECONDS:
+            async with self._connection() as connection:
+                kept = await load_configured(connection, kept)
+            self._configured = kept, now
         return kept
 
     async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:

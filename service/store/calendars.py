@@ -1,6 +1,6 @@
 """Calendars as stored: immutable once applied, their public holidays with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -102,6 +102,19 @@ async def load_calendar(connection: Connection, name: str, version: int) -> Stor
     with faults_of():
         row = await connection.fetchrow(f"{_STORED} where name = $1 and version = $2", name, version)
     return None if row is None else StoredCalendar(**dict(row))
+
+
+async def calendars_of(
+    connection: Connection, wanted: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int | None], Calendar]:
+    """Return versions compiled; raises LookupError where one is not there."""
+    found: dict[tuple[str, int | None], Calendar] = {}
+    for name, version in wanted:
+        stored = await load_calendar(connection, name, version)
+        if stored is None:
+            raise LookupError(f"there is no calendar {name} version {version}")
+        found[name, version] = stored.compiled()
+    return found
 
 
 async def list_calendars(connection: Connection, name: str | None = None) -> Sequence[StoredCalendar]:

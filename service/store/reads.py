@@ -28,6 +28,12 @@ _MATCHES = """
  where ($1::text is null or definition = $1) and ($2::text is null or state = $2)
    and ($3::text is null or tenant = $3) and ($4::boolean is null or is_open = $4)
    and ($5::text is null or body::jsonb ->> 'service_area' = $5)
+   and ($6::text is null or exists (
+       select from (
+           select distinct on (s.name) s.status from sla s
+            where s.part = workflow.part and s.workflow_id = workflow.workflow_id order by s.name, s.run desc
+       ) newest where newest.status = $6
+   ))
 """
 _HISTORY = """
 select event from journal
@@ -90,6 +96,8 @@ class Filter:
     tenant: str | None = None
     is_open: bool | None = None
     service_area: str | None = None
+    sla: str | None = None
+    """The status of one of its SLAs, of its newest run."""
 
 
 class Page(NamedTuple):
@@ -192,11 +200,11 @@ async def list_workflows(connection: Connection, wanted: Filter, page: Page = Pa
         raise ValueError(f"no such order: {page.sort}")
     direction = "desc" if page.descending else "asc"
     order = f"order by {page.sort} {direction}, workflow_id {direction}"
-    filters = (wanted.definition, wanted.state, wanted.tenant, wanted.is_open, wanted.service_area)
+    filters = (wanted.definition, wanted.state, wanted.tenant, wanted.is_open, wanted.service_area, wanted.sla)
     with faults_of():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             total = await connection.fetchval(f"select count(*) from workflow {_MATCHES}", *filters)  # noqa: S608
-            query = f"{_ROW} {_MATCHES} {order} limit $6 offset $7"
+            query = f"{_ROW} {_MATCHES} {order} limit $7 offset $8"
             rows = await connection.fetch(query, *filters, page.limit, page.offset)
     return Listed([_found(row) for row in rows], int(total))
 
@@ -262,6 +270,17 @@ async def dead_letter(connection: Connection, part: int, seq: int) -> DeadLetter
     with faults_of():
         row = await connection.fetchrow(f"{_LETTERS.format(letter=_WHOLE)} and part = $1 and seq = $2", part, seq)
     return None if row is None else _letter(row)
+
+
+async def clocks(connection: Connection, part: int) -> tuple[datetime, datetime | None]:
+    """Return the database's clock, and the time of a partition's newest tick."""
+    with faults_of():
+        row = await connection.fetchrow(
+            "select clock_timestamp() as now, tick_time from partition where part = $1", part
+        )
+    if row is None:
+        raise LookupError(f"there is no partition {part}")
+    return row["now"], row["tick_time"]
 
 
 async def server_version(connection: Connection) -> str:

@@ -31,6 +31,10 @@ union all
 {_REPLY} where part = $1 and workflow_id = any ($2) and kind = 'reply'
 order by seq
 """
+_HISTORIES = """
+select workflow_id, event from journal
+ where part = $1 and workflow_id = any ($2) and sequence is not null order by workflow_id, sequence
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,16 @@ async def answered(
                 Answered(row["workflow_id"], row["record_offset"], row["digest"], event, orjson.loads(row["reply"]))
             )
         yield found
+
+
+async def histories(
+    connection: Connection, part: int, workflow_ids: Sequence[str]
+) -> AsyncIterator[list[list[dict[str, Any]]]]:
+    """Yield some workflows' histories at a time."""
+    for start in range(0, len(workflow_ids), WORKFLOWS_AT_ONCE):
+        with faults_of():
+            rows = await connection.fetch(_HISTORIES, part, workflow_ids[start : start + WORKFLOWS_AT_ONCE])
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["workflow_id"], []).append(orjson.loads(row["event"]))
+        yield list(found.values())

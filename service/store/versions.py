@@ -1,10 +1,10 @@
-"""What is stored in versions that never change: definitions and calendars."""
+"""What is stored in versions that never change: definitions, calendars and configured SLAs."""
 
 from typing import Literal
 
 from service.store.pool import Connection
 
-Kind = Literal["definition", "calendar"]
+Kind = Literal["definition", "calendar", "sla_config"]
 
 
 class VersionTakenError(Exception):
@@ -18,7 +18,7 @@ async def is_applied(connection: Connection, kind: Kind, name: str, version: int
     """
     await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"{kind} {name}")
     stored = await connection.fetchval(
-        f"select digest from {kind} where name = $1 and version = $2",  # noqa: S608 - one of two names of ours
+        f"select digest from {kind} where name = $1 and version = $2",  # noqa: S608 - one of the names above
         name,
         version,
     )

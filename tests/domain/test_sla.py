@@ -16,6 +16,7 @@ from domain.definition import Definition, compile_document
 from domain.evolve import fold
 from domain.instants import read, written
 from domain.sla import Calendars, SlaRecord, calendar_of, parse_record, reckoned
+from domain.sla_config import NOTHING, Configured, promising
 from domain.sla_events import attend, lapse
 from domain.workflow import Workflow, dump
 from tests.domain.calendar_cases import compiled
@@ -40,9 +41,10 @@ RUNGS = [
 class Life:
     """A workflow of one definition whose commands and moments are given; it keeps its history."""
 
-    def __init__(self, *slas: dict[str, Any], **created: Any) -> None:  # noqa: ANN401
+    def __init__(self, *slas: dict[str, Any], configured: Configured = NOTHING, **created: Any) -> None:  # noqa: ANN401
         self.definition = machine(*slas)
         self.calendars: Calendars = {("office", 3): OFFICE, ("office", None): OFFICE}
+        self.configured = configured
         self.workflow: Workflow | None = None
         self.history: list[dict[str, Any]] = []
         self.alerts: list[dict[str, Any]] = []
@@ -66,7 +68,7 @@ class Life:
                 decision,
                 command,
                 self.workflow,
-                self.definition,
+                promising(self.definition, self.configured, decision.workflow),
                 at=at,
                 calendars=self.calendars,
                 circumstances=circumstances,
@@ -82,7 +84,7 @@ class Life:
         assert self.workflow is not None
         found = lapse(
             self.workflow,
-            self.definition,
+            promising(self.definition, self.configured, self.workflow),
             until=until,
             calendars=self.calendars,
             circumstances=Circumstances(written(now or until), UUID(int=9), ""),

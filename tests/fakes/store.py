@@ -18,6 +18,7 @@ from domain.decision import Facts
 from domain.definition import Definition
 from domain.idempotency import Remembered
 from domain.sla import SlaRecord
+from domain.sla_config import Configured, SlaConfig
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Poison
 from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Timer, Turn, Wanted
@@ -70,6 +71,7 @@ class MemoryStore:
     counts: dict[str, OpenCount] = field(default_factory=dict)
     waiting: dict[tuple[int, int], ParkedRecord] = field(default_factory=dict)
     calendars: dict[str, dict[int, Calendar]] = field(default_factory=dict)
+    slas_configured: list[SlaConfig] = field(default_factory=list)
     slas: dict[tuple[int, str, str, int], SlaRecord] = field(default_factory=dict)
     timers: dict[tuple[int, str, str], Timer] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -149,6 +151,10 @@ class MemoryStore:
         """Return a calendar's version, the newest by default."""
         versions = self.calendars.get(name, {})
         return versions.get(max(versions, default=0) if version is None else version)
+
+    async def configured(self) -> Configured:
+        """Return the configured SLAs."""
+        return Configured.of(self.slas_configured)
 
     async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
         """Return the timers that are due."""

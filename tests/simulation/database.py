@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from domain.calendar import Calendar
 from domain.decision import Facts
 from domain.definition import Definition
+from domain.sla_config import Configured
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
 from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from tests.fakes.store import START, MemoryStore
@@ -241,6 +242,10 @@ class StoreOverLink:
         return await self._link.call_slow(
             f"calendar {name}", lambda: self._database.calendar(name, version), lost=Transient, refused=Transient
         )
+
+    async def configured(self) -> Configured:
+        """Return the configured SLAs."""
+        return await self._database.configured()  # a simulated run configures none, and a worker asks rarely
 
     async def due(self, owned: Ownership, until: datetime, limit: int) -> list[Timer]:
         """Return the timers that are due."""

@@ -1,25 +1,22 @@
 """`definitions backtest`: what a candidate definition would have said to commands that were decided already."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from domain.backtest import Comparison, in_order
 from domain.definition import Definition
 from handlers.backtest import Candidate
 from service.adapters import judging
-from service.backtest import Report
 from service.backtest import backtest as judge_recorded
 from service.broker.positions import reading as reading_topics
-from service.cli.exits import Exit, RefusedError
+from service.cli.exits import Exit, RefusedError, UnreadableError
 from service.cli.main import run
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
-from service.cli.verbs.definitions import FileArgument, definitions, usable
+from service.cli.verbs.backtest_slas import CalendarOption, TargetOption, backtest_slas, bar
+from service.cli.verbs.definitions import definitions, usable
 from service.cli.verbs.options import AsJson, read_text
 from service.settings import Settings
 from service.store.definitions import list_definitions
@@ -33,12 +30,17 @@ SHOWN_MAX = 20
 
 @definitions.command()
 def backtest(
-    file: FileArgument,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A definition's YAML; - reads standard input.", show_default=False),
+    ] = None,
     *,
     of: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Whose workflows.", show_default="the definition's own name"),
     ] = None,
+    calendar: CalendarOption = None,
+    target: TargetOption = None,
     workflows: Annotated[
         int, typer.Option(min=1, max=WORKFLOWS_MAX, help="At most so many workflows, the newest.")
     ] = WORKFLOWS,
@@ -50,8 +52,17 @@ def backtest(
     """Judge recorded commands again under a candidate definition, changing nothing; exits 1 if outcomes differ.
 
     Each workflow's commands are decided from its creation on, at their recorded times, as the candidate and its guards
-    say; a command's expected version is held against the workflow as the candidate would have it.
+    say; a command's expected version is held against the workflow as the candidate would have it. With --calendar or
+    --target it is the SLAs of the workflows of --of that are judged again, by what was recorded of them.
     """
+    since = None if since is None else since.replace(tzinfo=since.tzinfo or UTC)
+    if calendar is not None or target:
+        if of is None or file is not None:
+            raise UnreadableError("--calendar and --target judge recorded SLAs: name their definition by --of, no file")
+        backtest_slas(of, calendar, target or [], since=since, limit=workflows, as_json=as_json)
+        return
+    if file is None:
+        raise UnreadableError("give a definition's file, or --of with --calendar or --target to judge its SLAs")
     parsed = usable(read_text(file), file)
     if parsed.definition is None:
         raise typer.Exit(Exit.REFUSED)
@@ -75,13 +86,13 @@ async def _compare(
     ):
         if not await list_definitions(connection, name):
             raise RefusedError(f"no definition {name} is in the store, so no commands were decided by it")
-        with _progress(name) as report:
+        with bar(name) as report:
             return await judge_recorded(
                 connection,
                 reader,
                 Candidate(definition, engines, chosen.limits),
                 name,
-                since=None if since is None else since.replace(tzinfo=since.tzinfo or UTC),
+                since=since,
                 limit=workflows,
                 report=report,
             )
@@ -129,15 +140,3 @@ def _say(found: Comparison) -> None:
     if found.ends:
         ends = [(c.count, *e, ", ".join(c.workflows)) for e, c in found.ends.items()]
         say_table(("workflows", "ended in", "would end in", "e.g."), sorted(ends, key=lambda row: -row[0])[:SHOWN_MAX])
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Report]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report

@@ -16,7 +16,7 @@ app.add_typer(db, name="db")
 
 @db.command()
 def migrate(*, as_json: AsJson = False) -> None:
-    """Bring schema and shipped definitions to this build's version; safe at any time, also twice at once."""
+    """Bring schema, shipped definitions and SLAs to this build's version; safe at any time, also twice at once."""
     _show(run(bring_up(database_url(settings()))), as_json=as_json)
 
 

@@ -14,6 +14,7 @@ from service.cli.output import ERR, OUT, say_fields, say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import MOMENT, AsJson, WorkflowArgument, read_moment
 from service.cli.verbs.reach import asking
+from service.cli.verbs.standing import SlaStatus, sla_line, statuses
 from service.store.reads import PAGE, SORTS, Filter, Found, Page, get_workflow, history, list_workflows
 
 
@@ -47,6 +48,7 @@ def get(
         say_json(orjson.loads(body))
         return
     known = {name: value for name, value in fields.items() if value is not None}
+    known |= {f"sla {name}": sla_line(record) for name, record in (known.pop("slas", None) or {}).items()}
     say_fields(
         {name: orjson.dumps(value).decode() if isinstance(value, dict) else value for name, value in known.items()}
     )
@@ -81,6 +83,7 @@ def list_(
     is_open: Annotated[
         bool | None, typer.Option("--open/--closed", help="Only those that are not, or are, in a terminal state.")
     ] = None,
+    sla: Annotated[SlaStatus | None, typer.Option(help="Only those with an SLA of this status.")] = None,
     sort: Annotated[
         str, typer.Option(help=f"Order by {', '.join(SORTS)}; with - before it, the greatest first.")
     ] = "-created_at",
@@ -92,7 +95,7 @@ def list_(
     column = sort.removeprefix("-")
     if column not in SORTS:
         raise typer.BadParameter(f"{column} is not one of {', '.join(SORTS)}", param_hint="--sort")
-    wanted = Filter(definition, state, tenant, is_open, service_area)
+    wanted = Filter(definition, state, tenant, is_open, service_area, sla)
     page = Page(column, sort.startswith("-"), limit, offset)  # type: ignore[arg-type] # looked at above
 
     async def work() -> tuple[list[Workflow], int]:
@@ -105,23 +108,29 @@ def list_(
 
     workflows, total = run(work())
     if not as_json and workflows:
-        columns = ("workflow", "definition", "state", "version", "tenant", "created", "updated")
-        say_table(
-            columns,
-            (
-                (
-                    each.workflow_id,
-                    f"{each.definition} {each.definition_version}",
-                    each.state,
-                    each.version,
-                    each.tenant,
-                    each.created_at[:19],
-                    each.updated_at[:19],
-                )
-                for each in workflows
-            ),
-        )
+        _say_list(workflows)
     ERR.print(f"{len(workflows)} of {total} workflows", markup=False)
+
+
+def _say_list(workflows: Sequence[Workflow]) -> None:
+    columns = ["workflow", "definition", "state", "version", "tenant", "created", "updated"]
+    rows: list[list[Any]] = [
+        [
+            each.workflow_id,
+            f"{each.definition} {each.definition_version}",
+            each.state,
+            each.version,
+            each.tenant,
+            each.created_at[:19],
+            each.updated_at[:19],
+        ]
+        for each in workflows
+    ]
+    if any(each.slas for each in workflows):
+        columns.append("slas")
+        for row, each in zip(rows, workflows, strict=True):
+            row.append(statuses(each.slas))
+    say_table(columns, rows)
 
 
 @app.command("history")

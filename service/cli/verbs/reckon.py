@@ -21,6 +21,7 @@ from service.cli.verbs.calendars import (
     usable_calendar,
 )
 from service.cli.verbs.options import STDIN, AsJson, read_text
+from service.cli.verbs.wording import length_of
 
 SubjectArgument = Annotated[
     str, typer.Argument(metavar="NAME|FILE", help="A stored calendar, or a calendar's YAML.", show_default=False)
@@ -97,10 +98,10 @@ def _say(told: Reckoned, *, as_json: bool) -> None:
         ends = {"from": since, told.end: until, "seconds": _seconds(told.working)}
         say_json(head | ends | {"counted": spans, "dates": [each._asdict() for each in dates]})
         return
-    say_fields({"from": _shown(since), told.end: _shown(until), "working time": _length(told.working)})
+    say_fields({"from": _shown(since), told.end: _shown(until), "working time": length_of(_seconds(told.working))})
     if counted:
         OUT.print()
-        rows = ((_shown(start), _shown(end), _length(end - start)) for start, end in counted)
+        rows = ((_shown(start), _shown(end), length_of(_seconds(end - start))) for start, end in counted)
         say_table(("counted from", "to", "working time"), rows)
     if dates:
         OUT.print()
@@ -142,10 +143,3 @@ def _shown(instant: datetime) -> str:
 def _seconds(length: timedelta) -> float | int:
     seconds = length.total_seconds()
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def _length(length: timedelta) -> str:
-    """Say a length in hours, minutes and seconds: a day would be unclear."""
-    minutes, seconds = divmod(_seconds(length), 60)
-    parts = ((int(minutes) // 60, "h"), (int(minutes) % 60, "m"), (seconds, "s"))
-    return " ".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

@@ -1,4 +1,4 @@
-"""`why`: what brought a workflow into its state, what was refused since and on which grounds, what is allowed now."""
+"""`why`: what brought a workflow into its state, what was refused since and why, its SLAs, what is allowed now."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,6 +15,7 @@ from service.cli.output import OUT, say_json
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson
 from service.cli.verbs.reach import asking
+from service.cli.verbs.standing import account_document, account_lines, standing
 from service.cli.verbs.wording import rejection_lines, reply_lines, verdict_line
 from service.store.load import load_definition
 from service.store.pool import Connection
@@ -103,6 +104,7 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
         "guards": [_guarded(event, definition) for event in events if "verdict" in event],
         "refusals": [outcome.reply for outcome in refused],
         "parked": _written(waiting),
+        "slas": [account_document(each) for each in await standing(connection, settings().decision_clock, found)],
         "allowed": [
             {"transition": way.name, "target_state": way.target, "guard": way.guard.expression if way.guard else None}
             for way in ways
@@ -157,6 +159,8 @@ def _standing(workflow: Document) -> Iterator[str]:
         yield f"refused at {reply['decided_at']}  command {reply['command_id']}"
         yield from rejection_lines(reply["rejection"])
     yield from map(_waits, workflow["parked"])
+    for account in workflow.get("slas", ()):
+        yield from account_lines(account)
     if workflow["state"] is not None:
         yield "allowed now" if workflow["allowed"] else "nothing is allowed now: no transition leaves this state"
         for way in workflow["allowed"]:

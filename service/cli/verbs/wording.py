@@ -1,4 +1,4 @@
-"""Replies and rejections in words, the same wherever they are shown."""
+"""Replies, rejections and lengths of time in words, the same wherever they are shown."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,6 +46,13 @@ def verdict_line(verdict: Json) -> str:
     if "inputs_digest" in verdict:
         said += f", inputs {verdict['inputs_digest']}"
     return f"{said}, asked at {verdict['asked_at']}" if "asked_at" in verdict else said
+
+
+def length_of(span: float) -> str:
+    """Say seconds in hours, minutes and seconds: a day would be unclear."""
+    minutes, rest = divmod(span, 60)
+    parts = ((int(minutes) // 60, "h"), (int(minutes) % 60, "m"), (int(rest) if rest == int(rest) else rest, "s"))
+    return " ".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
 def way_out(allowed: Json) -> str:

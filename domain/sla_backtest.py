@@ -1,0 +1,218 @@
+"""Recorded SLAs judged again under another calendar or target: what happened counts from the same instants as it did.
+
+Commands are believed: one that a ladder asked for stays where it was, also if the candidate would not have asked it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from contracts.commands import COMMANDS, Command
+from domain.definition import Definition
+from domain.evolve import evolve, fold
+from domain.instants import read
+from domain.sla import (
+    Calendars,
+    SlaRecord,
+    advance,
+    calendar_of,
+    dump_record,
+    overrun,
+    parse_record,
+    reckoned,
+    seconds,
+)
+from domain.sla_config import NOTHING, Configured, promising
+from domain.sla_events import Change, moves
+from domain.sla_terms import SlaTerms
+from domain.workflow import Workflow
+
+Json = Mapping[str, Any]
+Runs = Mapping[tuple[str, int], SlaRecord]
+
+EXAMPLES_MAX = 5
+NOT_PROMISED = "not promised"
+_HOLDING = {"SLA_PAUSED": "pause_sla", "SLA_RESUMED": "resume_sla"}
+
+
+class Judged(NamedTuple):
+    """What one run of an SLA came to: breached, met, open or not promised; and the working time past its target."""
+
+    said: str
+    over_seconds: float = 0
+
+
+class Example(NamedTuple):
+    """A run that comes out otherwise."""
+
+    workflow_id: str
+    run: int
+    recorded: Judged
+    candidate: Judged
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the runs of one SLA came to; `differing` counts those with another outcome or amount."""
+
+    runs: int = 0
+    breached_recorded: int = 0
+    breached_candidate: int = 0
+    over_seconds_recorded: float = 0
+    over_seconds_candidate: float = 0
+    differing: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, found: Example) -> None:
+        """Take one run."""
+        self.runs += 1
+        self.breached_recorded += found.recorded.said == "breached"
+        self.breached_candidate += found.candidate.said == "breached"
+        self.over_seconds_recorded += found.recorded.over_seconds
+        self.over_seconds_candidate += found.candidate.over_seconds
+        if found.recorded != found.candidate:
+            self.differing += 1
+            if len(self.examples) < EXAMPLES_MAX:
+                self.examples.append(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What changes for the candidate: targets by SLA, and by SLA and priority; the calendar of all, if it is given."""
+
+    targets: Mapping[str, str] = field(default_factory=dict)
+    by_priority: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    calendar: tuple[str, int] | None = None
+
+    def applied_to(self, definition: Definition) -> Definition:
+        """Return a definition with SLAs as the candidate promises them."""
+        return replace(definition, slas={name: self._applied(each) for name, each in definition.slas.items()})
+
+    def _applied(self, terms: SlaTerms) -> SlaTerms:
+        by_priority = {priority: text for (name, priority), text in self.by_priority.items() if name == terms.name}
+        return replace(
+            terms,
+            target=self.targets.get(terms.name, terms.target),
+            by_priority={**(terms.by_priority or {}), **by_priority},
+            calendar=terms.calendar if self.calendar is None else self.calendar[0],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A workflow's history with what it was judged by: the definition of each version and every calendar named."""
+
+    history: Sequence[Json]
+    definitions: Mapping[int, Definition]
+    calendars: Calendars
+    configured: Configured = NOTHING
+
+    def promised(self, event: Json, workflow: Workflow) -> Definition:
+        """Return the definition of an event, with what was configured when the event started runs."""
+        definition = self.definitions[event["definition_version"]]
+        return promising(definition, self.configured.as_of(event), workflow)
+
+
+def compare(past: Past, terms: Terms, figures: dict[str, Figures], now: datetime) -> None:
+    """Add what a workflow's SLAs came to, as recorded and under the candidate, both as of now."""
+    workflow_id = str(past.history[0]["workflow_id"])
+    recorded, candidate = _recorded(past.history), replay(past, terms)
+    last = fold(past.history)
+    if last is None:
+        return
+    was = _judged(recorded, past.promised(past.history[-1], last), past.calendars, now)
+    again = last._replace(slas={name: dump_record(record) for (name, _), record in sorted(candidate.items())} or None)
+    under = terms.applied_to(past.promised(past.history[-1], again))
+    would_be = _judged(candidate, under, past.calendars, now)
+    missing = Judged(NOT_PROMISED)
+    for name, run in sorted(was.keys() | would_be.keys()):
+        pair = (was.get((name, run), missing), would_be.get((name, run), missing))
+        figures.setdefault(name, Figures()).add(Example(workflow_id, run, *pair))
+
+
+def replay(past: Past, terms: Terms) -> Runs:
+    """Return every run of every SLA of a workflow as its last event would have left it under the candidate."""
+    found: dict[tuple[str, int], SlaRecord] = {}
+    records: dict[str, SlaRecord] = {}
+    workflow: Workflow | None = None
+    for event in past.history:
+        workflow = evolve(workflow, event)
+        slas = {name: dump_record(record) for name, record in records.items()} or None
+        before = workflow._replace(slas=slas)
+        definition = terms.applied_to(past.promised(event, before))
+        calendars = _calendars(past, terms, event)
+        for name, record in _after(event, before, definition, calendars):
+            records[name] = found[name, record.run] = record
+    return found
+
+
+def _after(
+    event: Json, workflow: Workflow, definition: Definition, calendars: Calendars
+) -> Iterator[tuple[str, SlaRecord]]:
+    """Give the records that an event changes."""
+    due = event.get("details", {}).get("step_due_at")
+    if "effective_at" in event:
+        made = Change(_asked(event, workflow), workflow, definition, calendars)
+        for each in moves(made, read(event["effective_at"]), entered="to_state" in event):
+            yield each.name, each.record
+    elif due is not None:  # a tick found this step; whatever was due by then had come
+        for name, body in (workflow.slas or {}).items():
+            record = parse_record(body)
+            if record.is_open:
+                calendar = calendar_of(record, calendars)
+                yield name, advance(record, definition.slas.get(name), calendar, read(due)).record
+
+
+def _asked(event: Json, workflow: Workflow) -> Command:
+    """Return the command of an event, as far as SLAs look at it."""
+    details, kind = event.get("details", {}), event["event_type"]
+    asked: dict[str, Any] = {"command_type": "set_priority", "priority": "any"}  # one that they do not look at
+    if kind in _HOLDING:
+        asked = {"command_type": _HOLDING[kind], "sla": details.get("sla")}
+    elif kind == "DUE_DATE_CHANGED":
+        asked = {"command_type": "set_due_date", "due_at": None}  # the workflow has it
+    elif kind == "SLA_EXTENDED" and not _breached(workflow, details["sla"]):
+        asked = {"command_type": "extend_sla", "sla": details["sla"], "seconds": details["seconds"]}
+    about = {"command_id": UUID(event["event_id"]), "workflow_id": workflow.workflow_id, "reason": kind}
+    return COMMANDS.validate_python(asked | about)
+
+
+def _breached(workflow: Workflow, name: str) -> bool:
+    """Say whether an SLA is past being extended."""
+    body = (workflow.slas or {}).get(name)
+    return body is None or parse_record(body).breached_at is not None
+
+
+def _calendars(past: Past, terms: Terms, event: Json) -> Calendars:
+    """Return calendars in which the newest of each is the one that was the newest then, or the candidate's."""
+    found = dict(past.calendars)
+    for body in event.get("slas", {}).values():
+        record = parse_record(body)
+        if record.calendar is not None:
+            found[record.calendar, None] = found[record.calendar, record.calendar_version]
+    if terms.calendar is not None:
+        found[terms.calendar[0], None] = found[terms.calendar]
+    return found
+
+
+def _recorded(history: Sequence[Json]) -> Runs:
+    found = {}
+    for event in history:
+        for name, body in event.get("slas", {}).items():
+            record = parse_record(body)
+            found[name, record.run] = record
+    return found
+
+
+def _judged(runs: Runs, definition: Definition, calendars: Calendars, now: datetime) -> dict[tuple[str, int], Judged]:
+    found = {}
+    for (name, run), record in runs.items():
+        calendar = calendar_of(record, calendars)
+        whole = reckoned(advance(record, definition.slas.get(name), calendar, now).record, calendar, now)
+        if whole.breached_at is not None:
+            found[name, run] = Judged("breached", seconds(overrun(whole, calendar)))
+        else:
+            found[name, run] = Judged("open" if whole.is_open else "met")
+    return found

@@ -1,0 +1,1 @@
+"""SLAs by configuration: their texts read and checked, and those that come with the service."""
