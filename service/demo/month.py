@@ -117,13 +117,14 @@ async def month(scene: Scene, start: datetime) -> AsyncIterator[Month]:
                 Client(servers, topics=own.topics) as client,
                 logical_time(servers, own.topics, name="demo") as time,
             ):
-                await _apply(opened)
+                await apply_support(opened)
                 yield Month(scene, start, client, Rows(opened), own, time, opened)
         finally:
             await _forget(servers, own)
 
 
-async def _apply(opened: Connection) -> None:
+async def apply_support(opened: Connection) -> None:
+    """Apply the support desk: a definition with a promise, and its calendar."""
     text = files("service.demo").joinpath("office.calendar.yaml").read_text(encoding="utf-8")
     calendar = read_calendar(text)
     if calendar.calendar is None:

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from service.app import Endpoints
+from service.app import Endpoints, running
+from service.demo.pages import read_page
 from service.event_logs.discover import discover, to_yaml
 from service.event_logs.read import log_name, read_log
 from service.settings import Settings
@@ -81,6 +82,31 @@ async def test_an_imported_log_keeps_and_breaks_its_promises_as_the_file_says(
     assert [] == differences(seen)
     if real():
         print(f"{len(stored)} runs, {len(breaches)} breaches")  # noqa: T201 - figures for the reader of a run
+
+
+async def test_a_simulated_week_shows_how_its_promises_fared(settings: Settings, endpoints: Endpoints) -> None:
+    """Every workflow's promise is met, broken or open; the worker says that it emits no ticks, and time is its own."""
+    found = settings.model_copy(update={"clock": "logical"})
+    words = ("simulate", "--days", "7", "--workflows", "30", "--start", "2030-01-07T00:00:00Z", "--json")
+    async with running(found, endpoints) as service:
+        readiness = orjson.loads((await read_page(service.address, "/health/ready")).body)
+        code, printed = await turnstile(found, endpoints, *words)
+        back, _ = await turnstile(found, endpoints, *words)
+    assert {"clock": "logical"} == readiness["scheduler"]
+    assert 0 == code
+    said = orjson.loads(printed)
+    (promised,) = said["slas"]
+    assert (30, 0) == (promised["met"] + promised["breached"] + promised["open"], said["due"])
+    assert promised["breached"] == await value(endpoints, "select count(*) from sla where status = 'breached'")
+    assert promised["alerts"] == len(await read_json(endpoints, found.topics.alerts))
+    assert 0 < promised["breached"] < promised["alerts"]
+    assert 1 == back
+
+
+async def test_a_simulation_is_refused_where_time_is_real(settings: Settings, endpoints: Endpoints) -> None:
+    """Nothing is sent, and the exit code says that the surroundings are not as needed."""
+    code, _ = await turnstile(settings, endpoints, "simulate")
+    assert (3, 0) == (code, len(await read_json(endpoints, settings.topics.commands)))
 
 
 async def _cut_short(settings: Settings, endpoints: Endpoints, words: tuple[str, ...], cases: int) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from contracts.rejections import Code
 from contracts.topics import Topics
 from service.event_logs.commands import Import, Outgoing, as_commands
-from service.event_logs.drive import REJECTIONS_MAX, DriveResult, Pace, Progress, Refused, drive, drive_over
+from service.event_logs.drive import REJECTIONS_MAX, Clockwork, DriveResult, Pace, Progress, Refused, drive, drive_over
 from service.event_logs.event import BrokerNotReadyError, EventLogError, LoggedEvent, UnusableEventError
 from service.event_logs.read import read_log
 from service.local.stack import LocalStack
@@ -67,6 +67,11 @@ class MemoryWire:
         self._answers = answers
         self._sent: deque[bytes] = deque()
 
+    @property
+    def unanswered(self) -> int:
+        """Count what was sent and not answered yet."""
+        return len(self._sent)
+
     async def send(self, commands: Sequence[Outgoing], /) -> None:
         """Take commands."""
         self._sent.extend(command.value for command in commands)
@@ -104,6 +109,33 @@ async def test_every_command_is_answered_within_the_window(tmp_path: Path) -> No
     assert [command.command_id for command in commands] == answers.order
     assert Progress(len(commands), len(commands), len(commands)) == seen[-1]
     assert QUICK.outstanding_max >= wire.unanswered_max
+
+
+class Ticking:
+    """Moves logical time, and notes after how many commands."""
+
+    def __init__(self, wire: MemoryWire, answers: Answers) -> None:
+        self.ticks: list[tuple[datetime, int]] = []
+        self._wire = wire
+        self._answers = answers
+
+    async def tick(self, time: datetime, /) -> None:
+        """Note a time."""
+        self.ticks.append((time, len(self._answers.order) + self._wire.unanswered))
+
+
+async def test_ticks_stand_between_what_happened_before_and_after_them(tmp_path: Path) -> None:
+    """Each is at the begin of a step, after every command from before it and before the first of its step."""
+    commands = some_commands(tmp_path)
+    answers = Answers()
+    wire = MemoryWire(answers)
+    ticking = Ticking(wire, answers)
+    clockwork = Clockwork(ticking, timedelta(hours=1))
+    result = await drive_over(wire, commands, report=silent, pace=QUICK, clockwork=clockwork)
+    assert len(commands) == result.accepted
+    times = [command.at for command in commands if command.at is not None]
+    hours = sorted({time.replace(minute=0, second=0, microsecond=0) for time in times})
+    assert [(hour, sum(time < hour for time in times)) for hour in hours] == ticking.ticks
 
 
 async def test_rejections_are_counted_and_kept(tmp_path: Path) -> None:
