@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.e2e.outside import command, creation, define, rows
 from tests.eventually import assert_eventually
 from tests.faults.evidence import opened
-from tests.faults.faults import kill_anywhere
+from tests.faults.faults import kill_anywhere, no_faketime, shift_clock
 from tests.faults.history import Findings
 from tests.faults.stage import PATIENCE_SECONDS, Cast, Stage, staged
 
@@ -212,3 +212,15 @@ def wholly(last: dict[str, Any], events: list[dict[str, Any]]) -> bool:
         == ("SLA_BREACHED", last["workflow_id"], last["timestamp"])
         for event in events
     )
+
+
+@pytest.mark.skipif(no_faketime() is not None, reason="libfaketime is not here")
+async def test_a_workers_own_clock_breaks_no_promise(settings: Settings, endpoints: Endpoints, tmp_path: Path) -> None:
+    """Two of three are an hour off, one early, one late: breaches come by the database's clock, none too early."""
+    await define(endpoints, SAMPLE)
+    async with staged(settings, endpoints, tmp_path, acting(24)) as stage:
+        await stage.until_shared()
+        assert 2 == await shift_clock(stage)
+        await stage.until_well()
+        await until_climbed(stage)
+        bears(await judged(stage), stage)
