@@ -7,12 +7,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from domain.definition import Definition
 from service.app import Endpoints
 from service.local.stack import LocalStack
 from service.settings import Settings
@@ -87,6 +88,11 @@ class Hand(WorkerProcess):
     def reach(self, endpoints: Endpoints, via: str | None) -> None:
         """Take another way to the servers from its next start on."""
         self.through, self.via = endpoints, via
+
+    @property
+    def leads(self) -> bool:
+        """Whether it took over the ticks since it was started."""
+        return self.pid != 0 and b"ticks.leading" in self._log.read_bytes()[self._began :]
 
     async def trying(self) -> str:
         """Tell whether its relay has had to try again."""
@@ -211,7 +217,7 @@ class Stage:
         for hand in self.hands:
             await hand.end()
 
-    async def verdict(self) -> Findings:
+    async def verdict(self, definitions: Mapping[str, Definition] | None = None) -> Findings:
         """Send no more, wait until all is decided and published, stop everything and judge what is left."""
         await self.sender.settle()
         with suppress(AssertionError):  # what is left undone is among the findings
@@ -223,7 +229,7 @@ class Stage:
         evidence = self.folder / "evidence"
         await gather(self.settings, self.endpoints, self.sender, evidence)
         repeats = self.settings.delivery == "at-least-once" and bool(self.struck)
-        return await judge(evidence, repeats=repeats)
+        return await judge(evidence, repeats=repeats, definitions=definitions)
 
     async def _turns(self) -> dict[int, int]:
         return {row["part"]: row["turn"] for row in await rows(self.endpoints, "select part, turn from partition")}
@@ -231,13 +237,14 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who acts: `hands` workers, armed and mutated one by one as far as given, and how fast the client sends."""
+    """Who acts: `hands` workers, armed and mutated one by one as far as given; how fast the client sends, and what."""
 
     seed: int
     hands: int = 3
     per_second: int = 120
     arms: Sequence[Sequence[Arm]] = ()
     mutants: Sequence[str] = ()
+    stream: Iterator[dict[str, Any]] | None = None
 
 
 @asynccontextmanager
@@ -248,7 +255,7 @@ async def staged(
     crew = [Hand(settings, endpoints, folder, f"worker-{number}") for number in range(cast.hands)]
     for hand, mutant in zip(crew, cast.mutants, strict=False):
         hand.mutant = mutant
-    sender = Sender(settings, endpoints, seed=cast.seed, per_second=cast.per_second)
+    sender = Sender(settings, endpoints, seed=cast.seed, per_second=cast.per_second, stream=cast.stream)
     stage = Stage(settings, endpoints, folder, sender, crew, random.Random(cast.seed), stack)
     async with AsyncExitStack() as leaving:
         leaving.push_async_callback(stage.leave)
