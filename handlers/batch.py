@@ -27,6 +27,7 @@ class Inbox:
         self._bytes = 0
         self._bad_ticks: deque[Unreadable] = deque(maxlen=BAD_TICKS_KEPT)
         self._tick: ReceivedTick | None = None
+        self._earlier: deque[ReceivedTick] = deque(maxlen=BAD_TICKS_KEPT)
         self._open = False
         self._paused = True
         self._expected = 0
@@ -62,11 +63,13 @@ class Inbox:
             self._paused = True
 
     def put_tick(self, record: Record) -> None:
-        """Keep the newest tick, and those that cannot be read."""
+        """Keep the newest tick, those before it, since one of them may be forged, and those that cannot be read."""
         received = read_tick(record)
         if isinstance(received, Unreadable):
             self._bad_ticks.append(received)
         else:
+            if self._tick is not None:
+                self._earlier.append(self._tick)
             self._tick = received
         self._arrived.set()
 
@@ -96,12 +99,13 @@ class Inbox:
             self._paused = False
         return taken
 
-    def take_ticks(self) -> tuple[ReceivedTick | None, list[Unreadable]]:
-        """Take the newest tick and the unreadable ones."""
-        tick, bad = self._tick, list(self._bad_ticks)
+    def take_ticks(self) -> tuple[ReceivedTick | None, list[ReceivedTick], list[Unreadable]]:
+        """Take the newest tick, those before it and the unreadable ones."""
+        taken = self._tick, list(self._earlier), list(self._bad_ticks)
         self._tick = None
+        self._earlier.clear()
         self._bad_ticks.clear()
-        return tick, bad
+        return taken
 
     def decided(self, next_offset: int) -> int:
         """Return up to where nothing is undecided, given the offset after the last command that was taken."""

@@ -34,10 +34,11 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """The newest tick of a partition, and those that could not be read."""
+    """The newest tick of a partition, those that could not be read, and those before it, which only may be forged."""
 
     tick: ReceivedTick | None = None
     unreadable: Sequence[Unreadable] = ()
+    earlier: Sequence[ReceivedTick] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,8 @@ def _awake(owned: Ownership, wakeup: Wakeup, now: datetime, clock: Clock) -> tup
 
     Logical time stays where it is: commands that are before the tick may not be decided yet.
     """
-    bad = list(wakeup.unreadable)
+    judged = (clock.believed(each, now) for each in wakeup.earlier)
+    bad = [*wakeup.unreadable, *(each for each in judged if isinstance(each, Unreadable))]
     if wakeup.tick is not None:
         time = clock.believed(wakeup.tick, now)
         if isinstance(time, Unreadable):

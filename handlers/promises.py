@@ -85,12 +85,13 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
     loaded = await store.load(owned, Wanted(sorted({timer.workflow_id for timer in timers}), (), ()))
     if clock.believed(tick, loaded.now) != tick.tick.time:
         return Fired(owned, None, more=False)
-    turn = Turn(owned.next_offset, loaded.now if clock.logical else clock.now(loaded.now, owned.tick_time))
+    now = clock.now(loaded.now, owned.tick_time)
+    turn = Turn(owned.next_offset, loaded.now if clock.logical else now)
     for record in delayed:
         turn.unparked.append(record.parked)
         turn.rows.append(resent_row(record, owned.part))
-    lapsing = Lapsing(store, clock, owned, loaded, clock.due_until(tick))
-    again_at = clock.now(loaded.now, owned.tick_time) + POSTPONED
+    circumstances = Circumstances(written(now), owned.incarnation, "")
+    lapsing = Lapsing(store, owned, loaded, clock.due_until(tick), circumstances)
     by_workflow: dict[str, list[str]] = {}
     for timer in timers:
         by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
@@ -103,7 +104,7 @@ async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick)
             raise
         except Exception:
             log.exception("timer.postponed", part=owned.part, workflow_id=workflow_id)
-            turn.timers += [Timer(workflow_id, name, again_at) for name in names]
+            turn.timers += [Timer(workflow_id, name, now + POSTPONED) for name in names]
     outcome = await store.apply(owned, turn)
     if not isinstance(outcome, Ownership):
         raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")
@@ -122,10 +123,10 @@ class Lapsing(NamedTuple):
     """What the steps of a tick are taken with."""
 
     store: Store
-    clock: Clock
     owned: Ownership
     loaded: Loaded
     until: datetime
+    circumstances: Circumstances
 
     async def take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
         """Take what is due of one workflow, and put right the timers that were found."""
@@ -151,12 +152,11 @@ class Lapsing(NamedTuple):
         definition = await self.store.definition(workflow.definition, workflow.definition_version)
         if definition is None:
             raise LookupError(f"there is no definition {workflow.definition} version {workflow.definition_version}")
-        now = self.clock.now(self.loaded.now, self.owned.tick_time)
         found = lapse(
             workflow,
             promising(definition, await self.store.configured(), workflow),
             until=self.until,
             calendars=await calendars_for(self.store, workflow, {}),
-            circumstances=Circumstances(written(now), self.owned.incarnation, ""),
+            circumstances=self.circumstances,
         )
         return None if found is None else (*found, definition.event_types.prefix)

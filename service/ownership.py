@@ -183,11 +183,11 @@ class PartitionOwner:
                 if records and records[0].offset < owned.next_offset:
                     await self._recognise(owned, records.pop(0), last)
                 owned = replace(owned, published_seq=relay.cursor)
-                tick, bad_ticks = self.inbox.take_ticks()
+                tick, earlier, bad_ticks = self.inbox.take_ticks()
                 if tick is not None:
                     ahead.add(tick)
                 if records or tick is not None or bad_ticks or parking.due:
-                    wakeup = Wakeup(tick, bad_ticks)
+                    wakeup = Wakeup(tick, bad_ticks, earlier)
                     with self._telemetry.turn_seconds.time():
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
                     self._telemetry.parking(self.part, parking, owned.tick_time)

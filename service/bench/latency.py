@@ -27,7 +27,7 @@ from service.local.process import Command, Watched, until
 from service.settings import Delivery
 
 WORKFLOWS = 1_200
-ARRIVE_SECONDS_MAX = 20.0
+ARRIVE_SECONDS_MAX = 60.0
 FASTER = 0.95  # a window is faster than those before by at least this factor
 NOTHING = JournalRow(kind="nothing", key=None, workflow_id=None, type="", record_offset=0)
 

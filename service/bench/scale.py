@@ -43,4 +43,5 @@ QUICK = Scale(
     memory_at=(40_000, 80_000),
     timers=50_000,
     due=10_000,
+    late_rate=300,
 )

@@ -164,20 +164,21 @@ async def test_the_newest_tick_wins(scene: Scene) -> None:
         scene.inbox.put_tick(record)
     async with asyncio.timeout(5):
         await scene.inbox.arrived()
-    taken, bad = scene.inbox.take_ticks()
+    taken, earlier, bad = scene.inbox.take_ticks()
     assert taken is not None
-    assert ("2026-11-21T09:31:00+00:00", [b"tock"]) == (
+    assert ("2026-11-21T09:31:00+00:00", ["2026-11-21T09:30:00+00:00"], [b"tock"]) == (
         taken.tick.time.isoformat(),
+        [each.tick.time.isoformat() for each in earlier],
         [each.record.value for each in bad],
     )
-    assert (None, []) == scene.inbox.take_ticks()
+    assert (None, [], []) == scene.inbox.take_ticks()
 
 
 def test_no_flood_of_bad_ticks_fills_the_memory(scene: Scene) -> None:
     """The newest are kept."""
     for number in range(module.BAD_TICKS_KEPT + 5):
         scene.inbox.put_tick(CommandRecord(b"tock %d" % number, topic=SCHEDULER))
-    _, bad = scene.inbox.take_ticks()
+    _, _, bad = scene.inbox.take_ticks()
     assert (module.BAD_TICKS_KEPT, b"tock 5") == (len(bad), bad[0].record.value)
 
 

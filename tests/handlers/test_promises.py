@@ -179,6 +179,16 @@ async def test_a_forged_tick_from_the_future_is_a_dead_letter_and_fires_nothing(
     assert ["SLA_AT_RISK", "alert"] == await pass_to(turns, START + 50 * MINUTE)
 
 
+async def test_a_forged_tick_is_found_behind_a_true_one() -> None:
+    """The newest tick wins; those it hides are looked at all the same, and an honest one of them leaves nothing."""
+    turns = doors()
+    await turns.take(at(START, create("w")))
+    hidden = [tick_at(START), tick_at(START + 2 * HOUR)]
+    rows = await turns.take(wakeup=Wakeup(tick_at(START + MINUTE / 60), earlier=hidden))
+    assert ["dead_letter"] == [row.kind for row in rows]
+    assert START + MINUTE / 60 == turns.owned[0].tick_time
+
+
 async def test_timers_that_say_something_else_are_put_right() -> None:
     """A timer wakes and never decides: one too early, one of no SLA and one of no workflow change nothing else."""
     turns = doors()
