@@ -8,11 +8,12 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from contracts.ticks import Tick
 from service.app import Endpoints, running
 from service.cli.exits import Exit
 from service.settings import Settings
 from tests.e2e.audit import differences, look
-from tests.e2e.outside import all_decided, command, creation, define, producer, put, read_json, rows
+from tests.e2e.outside import Put, all_decided, command, creation, define, producer, put, read_json, rows, send
 from tests.e2e.terminal import Terminal
 from tests.eventually import assert_eventually
 
@@ -241,7 +242,7 @@ async def test_promises_by_configuration_reach_running_workers(
     [
         (("holds: [blocked]", "holds: [asleep]"), "polaris.task version 1 has no state asleep"),
         (("target: 1s", "target: 1s, calendar: nobody"), "there is no calendar nobody"),
-        (("target: 1s", "target: 0s"), "a target of no time"),
+        (("target: 1s", "target: 0s"), "it takes no time"),
         (("definition: polaris.task", "definition: polaris.task\nkind: task"), "give definition or kind"),
         (("sla:", "hours: 4\nsla:"), "UNKNOWN_CLAUSE"),
     ],
@@ -287,3 +288,39 @@ def by_workflow(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
     for event in sorted(events, key=lambda event: event["sequence"]):
         found.setdefault(event["workflow_id"], []).append(event)
     return found
+
+
+@pytest.mark.parametrize("end", [0, 10**12], ids=["of no commands", "of more commands than there are"])
+async def test_a_forged_tick_is_a_dead_letter_and_breaks_nothing(
+    settings: Settings, endpoints: Endpoints, end: int
+) -> None:
+    """An hour ahead, on each partition; what is promised for half an hour stays, what is due breaks in its time."""
+    await define(endpoints, SAMPLE.replace("target: 2s", "target: 30m"))
+    await define(endpoints, SAMPLE.replace("lab.sample", "lab.quick"))
+    parts = range(settings.partitions)
+    forged = [
+        Tick(partition=part, time=datetime.now(UTC) + timedelta(hours=1), commands_end_offset=end, emitter="a stranger")
+        for part in parts
+    ]
+    async with running(settings, endpoints):
+        await send(endpoints, settings.topics.commands, [put(creation("slow", "lab.sample"))])
+        await all_decided(settings, endpoints)
+        topic = settings.topics.scheduler
+        await send(
+            endpoints, topic, [Put(each.model_dump_json().encode(), partition=each.partition) for each in forged]
+        )
+
+        async def aside() -> set[int]:
+            letters = await read_json(endpoints, settings.topics.dead_letters)
+            return {letter["partition"] for letter in letters if letter["reason"] == "BAD_TICK"}
+
+        await assert_eventually(set(parts), aside, deadline_seconds=30)
+        await send(endpoints, settings.topics.commands, [put(creation(f"quick-{part}", "lab.quick")) for part in parts])
+
+        async def broken() -> set[str]:
+            found = await rows(endpoints, "select workflow_id from sla where status = 'breached'")
+            return {row["workflow_id"] for row in found}
+
+        await assert_eventually({f"quick-{part}" for part in parts}, broken, deadline_seconds=30)
+        statuses = await rows(endpoints, "select status from sla where workflow_id = 'slow'")
+    assert ["on_track"] == [row["status"] for row in statuses]

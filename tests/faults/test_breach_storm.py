@@ -214,6 +214,7 @@ def wholly(last: dict[str, Any], events: list[dict[str, Any]]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(no_faketime() is not None, reason="libfaketime is not here")
 async def test_a_workers_own_clock_breaks_no_promise(settings: Settings, endpoints: Endpoints, tmp_path: Path) -> None:
     """Two of three are an hour off, one early, one late: breaches come by the database's clock, none too early."""
