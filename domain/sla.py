@@ -145,10 +145,12 @@ def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until
     while record.next_at is not None and record.next_at <= limit:
         record = _caught_up(record, terms, calendar, until)
         number, due = record.step, record.next_at or limit
-        record = record._replace(step=number + 1, status=_STATUS.get(number, record.status))
-        if number == BREACHED:
-            record = record._replace(breached_at=due)
-        record = record._replace(next_at=_instant(record, terms, calendar))
+        record = record._replace(
+            step=number + 1,
+            status=_STATUS.get(number, record.status),
+            breached_at=due if number == BREACHED else record.breached_at,
+            next_at=_instant(record, terms, calendar, number + 1),
+        )
         steps.append(Step(number, due, record))
     return Followed(record, tuple(steps))
 
@@ -232,9 +234,10 @@ def _calmed(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, at: d
     """Take a warning back that a later due instant makes untrue."""
     if record.step != BREACHED or not record.runs:
         return record
-    calm = record._replace(step=AT_RISK, status="on_track")
-    warned = _instant(calm, terms, calendar)
-    return record if warned is not None and warned <= written(at) else calm
+    warned = _instant(record, terms, calendar, AT_RISK)
+    if warned is not None and warned <= written(at):
+        return record
+    return record._replace(step=AT_RISK, status="on_track")
 
 
 def _armed(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> SlaRecord:
@@ -244,20 +247,20 @@ def _armed(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> Sla
         return record._replace(due_at=due, next_at=None)
     if record.step <= BREACHED and record.target_seconds is not None:
         record = record._replace(due_at=_after(record, calendar, timedelta()))
-    return record._replace(next_at=_instant(record, terms, calendar))
+    return record._replace(next_at=_instant(record, terms, calendar, record.step))
 
 
-def _instant(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar) -> str | None:
-    """Return when the next step is due; None where there is none, or not before 2100."""
-    if terms is None or (record.step >= FIRST_RUNG and terms.rung(record.step - FIRST_RUNG) is None):
+def _instant(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, step: int) -> str | None:
+    """Return when a step is due; None where there is none, or not before 2100."""
+    if terms is None or (step >= FIRST_RUNG and terms.rung(step - FIRST_RUNG) is None):
         return None
     if record.target_seconds is None:
-        return _from_due_date(record, terms, calendar)
-    if record.step == AT_RISK:
+        return _from_due_date(record, terms, calendar, step)
+    if step == AT_RISK:
         return _after(record, calendar, -timedelta(seconds=record.warning_seconds))
-    if record.step == BREACHED:
+    if step == BREACHED:
         return _after(record, calendar, timedelta())
-    return _after(record, calendar, _beyond(terms, record.step - FIRST_RUNG, calendar))
+    return _after(record, calendar, _beyond(terms, step - FIRST_RUNG, calendar))
 
 
 def _beyond(terms: SlaTerms, index: int, calendar: Calendar) -> timedelta:
@@ -274,19 +277,19 @@ def _caught_up(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, un
         return record
     past = overrun(reckoned(record, calendar, until), calendar) - _beyond(terms, len(terms.ladder) - 1, calendar)
     repeated = past // _time(terms.ladder[-1].every or "1s", calendar)
-    passed = record._replace(step=max(record.step, FIRST_RUNG + len(terms.ladder) - 1 + repeated))
-    return passed._replace(next_at=_instant(passed, terms, calendar))
+    step = max(record.step, FIRST_RUNG + len(terms.ladder) - 1 + repeated)
+    return record._replace(step=step, next_at=_instant(record, terms, calendar, step))
 
 
-def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar) -> str | None:
+def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar, step: int) -> str | None:
     if record.due_at is None:
         return None
     due = read(record.due_at)
-    if record.step == AT_RISK:
+    if step == AT_RISK:
         return written(due - timedelta(seconds=record.warning_seconds))
-    if record.step == BREACHED:
+    if step == BREACHED:
         return record.due_at
-    found = due_at(calendar, due, _beyond(terms, record.step - FIRST_RUNG, calendar))
+    found = due_at(calendar, due, _beyond(terms, step - FIRST_RUNG, calendar))
     return None if found is None else written(found)
 
 
