@@ -21,7 +21,7 @@ from domain.sla_config import promising
 from domain.sla_events import attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
-from handlers.parking import Parking, not_before, parked_record
+from handlers.parking import Parking, entry, not_before, parked_record
 from handlers.placement import partition_of
 from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
 from handlers.promises import calendars_for, keep_replaced, keep_slas
@@ -343,18 +343,9 @@ class Judgement:
                 since | {"parked_of_workflow": len(queue), "parked_of_partition": held},
             )
             return
-        parked = Parked(
-            offset=received.record.offset,
-            workflow_id=command.workflow_id,
-            command_id=received.command_id,
-            reason=reason,
-            detail=storable(detail)[:DETAIL_MAX],
-            parked_at=self._now,
-            attempts=attempts,
-            not_before=not_before(self._now, attempts) if attempts else self._now,
-            expires_at=command.expires_at,
-        )
-        self._turn.parked.append(parked_record(received.record, parked))
+        until = not_before(self._now, attempts) if attempts else self._now
+        parked = entry(received, reason, storable(detail)[:DETAIL_MAX], self._now, until)
+        self._turn.parked.append(parked_record(received.record, parked._replace(attempts=attempts)))
         queue.append(parked.offset)
 
     def _is_early(self, received: Readable) -> bool:
@@ -367,18 +358,8 @@ class Judgement:
 
     def _delay(self, received: Readable) -> None:
         """Set a command aside until its time has come; it holds nothing back meanwhile."""
-        command = received.command
-        parked = Parked(
-            offset=received.record.offset,
-            workflow_id=command.workflow_id,
-            command_id=received.command_id,
-            reason=ParkReason.DELAYED,
-            detail="its time has not come",
-            parked_at=self._now,
-            attempts=0,
-            not_before=command.not_before or self._now,
-            expires_at=command.expires_at,
-        )
+        until = received.command.not_before or self._now
+        parked = entry(received, ParkReason.DELAYED, "its time has not come", self._now, until)
         self._turn.parked.append(parked_record(received.record, parked))
 
     def _turn_away(self, received: Readable, message: str, clause: str, values: Mapping[str, Any]) -> None:

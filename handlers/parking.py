@@ -17,6 +17,7 @@ from typing import Any
 
 from contracts.predicates import Verdict
 from domain.guards import Question
+from handlers.decode import Readable
 from handlers.ports import Guards, Parked, ParkedRecord, ParkReason, Record, Turn
 
 RETRIED_MAX = 100  # in one turn: their bytes are read again
@@ -36,6 +37,22 @@ def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
         "asked_at": question.inputs["now"],
     }
     return verdict.model_copy(update=asked)
+
+
+def entry(received: Readable, reason: ParkReason, detail: str, now: datetime, until: datetime) -> Parked:
+    """Return what is known of a command that is parked now, and not tried again before an instant."""
+    command = received.command
+    return Parked(
+        offset=received.record.offset,
+        workflow_id=command.workflow_id,
+        command_id=received.command_id,
+        reason=reason,
+        detail=detail,
+        parked_at=now,
+        attempts=0,
+        not_before=until,
+        expires_at=command.expires_at,
+    )
 
 
 def parked_record(record: Record, parked: Parked) -> ParkedRecord:
