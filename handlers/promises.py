@@ -24,7 +24,7 @@ from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecor
 from handlers.ticks import Clock, ReceivedTick
 from handlers.written import consequence_rows, event_row, forward_row
 
-TIMERS_AT_ONCE = 500
+TIMERS_AT_ONCE = 100  # some 30 ms: commands have their turns between
 DELAYED_AT_ONCE = 16  # each is up to 512 KiB
 YIELD_EVERY = 50
 POSTPONED = timedelta(minutes=1)

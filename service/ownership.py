@@ -21,6 +21,9 @@ from service.relay import Relay
 from service.telemetry import Telemetry
 
 BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# What timers left is published before more of them fire: else replies to commands would come behind all of it.
+FIRING_BACKLOG_MAX = 300
+LOOK_AGAIN_SECONDS = 0.02
 
 log = structlog.get_logger()
 
@@ -202,6 +205,9 @@ class PartitionOwner:
         """Take the steps that are due, so many at a time that commands have their turns between."""
         tick = ahead.reached(self.inbox.decided(owned.next_offset))
         if tick is None:
+            return owned
+        if self._relay is not None and self._relay.backlog > FIRING_BACKLOG_MAX:
+            asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self.inbox.wake)
             return owned
         self._telemetry.slas.reached(self.part, tick.tick.time)
         owned, more = await self._handler.fire(owned, tick, parking=parking, applied=applied)

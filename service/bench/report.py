@@ -7,13 +7,12 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-from handlers.promises import TIMERS_AT_ONCE
 from service.bench.latency import Quantiles
 from service.bench.place import Ground
 from service.bench.remote import ANSWER_SECONDS
 from service.bench.scale import Scale
 from service.bench.throughput import Guarded, Round, Spread
-from service.bench.timers import Timed
+from service.bench.timers import DUE_AT_ONCE, Timed
 from service.broker.publishers import BATCH_BYTES_MAX
 from service.local.jars import KAFKA
 from service.relay import ROWS_MAX
@@ -211,7 +210,7 @@ def _timed(figures: Figures) -> Iterator[Row]:
         return
     if timed.ticks is not None:
         met = _met(met=timed.ticks.p99 < TICK_MS)
-        what = f"a tick that finds {TIMERS_AT_ONCE} of {timed.pending:,} timers due"
+        what = f"a tick that finds {DUE_AT_ONCE} of {timed.pending:,} timers due"
         yield what, _shown(timed.ticks), f"p99 < {TICK_MS:.0f} ms", met
     if timed.idle is not None and timed.draining is not None:
         yield "commands, no timer due", _shown(timed.idle), "", ""

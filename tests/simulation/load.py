@@ -28,14 +28,28 @@ GATES_MAX = 2
 GARBAGE = (b"", b"{", b"[1]", b"null", b'{"command_type": "create_workflow"}', b"\xff\xfe", b'"\\ud800"')
 TRANSITIONS = ("open", "shut", "push", "pull", "brick", "jam", "recover", "knock", "phone", "fly")
 
+# Short enough to be broken while workers come and go.
+OPENING = {
+    "name": "opening",
+    "target": "3s",
+    "warning": "1s",
+    "starts": ["shut"],
+    "holds": ["jammed"],
+    "stops": ["open"],
+    "ladder": [{"after": "0s", "alert": "porter"}, {"after": "2s", "alert": "keeper"}],
+}
+
 WALK = ("open", "jam", "recover", "pull", "open", "shut")
 
 
 def gate() -> dict[str, Any]:
-    """Return a door of which few may be open, and whose guards are waited for; one that never answers it has not."""
+    """Return a door of which few may be open, promised to open soon, and whose guards are waited for.
+
+    One that never answers it has not.
+    """
     document = door(name=GATE, max_open=GATES_MAX) | {"on_unavailable": "wait"}
     document["transitions"] = [each for each in document["transitions"] if each["name"] != "phone"]
-    return document
+    return document | {"slas": [OPENING]}
 
 
 DEFINITIONS = (door(), gate())

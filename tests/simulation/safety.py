@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,6 +24,10 @@ MOVES = frozenset(
         ("open", "bricked"), ("open", "jammed"), ("jammed", "shut"),
     }
 )  # fmt: skip
+
+
+# Two ticks and the grace.
+LATE_MAX = timedelta(seconds=8)
 
 
 class Violation(NamedTuple):
@@ -104,6 +109,12 @@ class Safety:
             if commands and commands[-1].offset >= row.next_offset:
                 yield f"partition {part} is decided up to {row.next_offset} of {commands[-1].offset + 1}"
         yield from (f"partition {part} has parked {sorted(parked)}" for part, parked in self._parked.items() if parked)
+        late = self.database.now - LATE_MAX
+        yield from (
+            f"partition {part} has not fired {timer}"
+            for (part, *_), timer in self.database.timers.items()
+            if timer.due_at is not None and timer.due_at < late
+        )
         for where, due in self._due.items():
             if self._shown[where] != len(due):
                 yield f"{where[0]}/{where[1]} shows {self._shown[where]} of {len(due)}"
@@ -168,7 +179,7 @@ class Safety:
             self.broken("offset goes on", f"partition {part} went from offset {before} to {after}")
         answered = self._answered[part]
         for row in turn.rows:
-            if row.kind == "event" and row.reply is None:
+            if row.kind in {"event", "alert"} and row.reply is None:
                 continue
             if row.kind == "dead_letter" and orjson.loads(row.event or b"{}")["topic"] != self._topics.commands:
                 continue
@@ -200,12 +211,14 @@ class Safety:
             self._due[topics.replies, part].append(row.reply)
         if row.kind == "dead_letter" and row.event is not None:
             self._due[topics.dead_letters, part].append(row.event)
+        if row.kind == "alert" and row.event is not None:
+            self._due[topics.alerts, part].append(row.event)
         if row.kind != "event" or row.event is None:
             return
         self._due[topics.events, part].append(row.event)
         event = orjson.loads(row.event)
         workflow_id, version = event["workflow_id"], event["version"]
-        if version != self._versions.get(workflow_id, 0) + 1:
+        if version != self._versions.get(workflow_id, 0) + (event["category"] != "sla"):
             self.broken("versions 1..n", f"{workflow_id}: {version} after {self._versions.get(workflow_id, 0)}")
         self._versions[workflow_id] = version
         state = self._states.get(workflow_id)

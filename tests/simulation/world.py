@@ -174,6 +174,8 @@ class World:
         self._struck["commands decided"] += len(replies)
         self._struck["commands refused"] += sum(b'"rejected"' in reply for reply in replies)
         self._struck["commands forwarded"] += sum(row.kind == "forward" for row in rows)
+        self._struck["steps of SLAs"] += sum(b'"category":"sla"' in (row.event or b"") for row in rows)
+        self._struck["alerts"] += sum(row.kind == "alert" for row in rows)
         self._struck["dead letters"] += sum(row.kind == "dead_letter" for row in rows)
 
     def _start(self, seat: Seat) -> None:
