@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.ticks import Tick
+from domain.zone import SINCE, UNTIL
 from handlers.decode import Unreadable
 from handlers.ports import Record
 
@@ -56,16 +57,18 @@ class Clock:
 
     def due_until(self, tick: ReceivedTick) -> datetime:
         """Return up to when timers are due at a tick whose commands are all decided."""
-        return tick.tick.time if self.logical else tick.tick.time - self.grace
+        return tick.tick.time if self.logical else max(tick.tick.time, SINCE) - self.grace
 
     def believed(self, received: ReceivedTick, database: datetime) -> datetime | Unreadable:
         """Return the tick's time, unless it runs ahead of the database's clock."""
         ahead = received.tick.time - database
-        if ahead > AHEAD_MAX and not self.logical:
-            return Unreadable(
-                received.record, DeadLetterReason.BAD_TICK, f"it is {ahead.total_seconds():.0f} s ahead of the database"
-            )
-        return received.tick.time
+        if self.logical:
+            problem = None if received.tick.time < UNTIL else "calendars end before it"
+        else:
+            problem = f"it is {ahead.total_seconds():.0f} s ahead of the database" if ahead > AHEAD_MAX else None
+        return (
+            received.tick.time if problem is None else Unreadable(received.record, DeadLetterReason.BAD_TICK, problem)
+        )
 
 
 class TicksAhead:
