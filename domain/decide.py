@@ -16,7 +16,7 @@ from contracts.commands import (
 )
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.decision import Accepted, Circumstances, Decision, Facts, event_of
+from domain.decision import Accepted, Circumstances, Decision, Facts, change_of, event_of
 from domain.definition import RECOVER, Definition, Transition
 from domain.evolve import CREATED_DETAILS, MIGRATION, evolve
 from domain.guards import Question, kept
@@ -254,18 +254,13 @@ def _moved(
             details["output"] = command.output
         if command.error is not None:
             details["error"] = command.error
-    event = event_of(
+    event = change_of(
+        workflow,
         command,
         circumstances,
-        workflow_id=workflow.workflow_id,
-        root_id=workflow.root_id,
-        sequence=workflow.sequence + 1,
-        version=workflow.version + 1,
         event_type=definition.event_types.event_type(transition.name),
         category="state",
         message=f"{transition.name}: {transition.source} to {transition.target}",
-        definition=workflow.definition,
-        definition_version=workflow.definition_version,
         from_state=transition.source,
         to_state=transition.target,
         transition=transition.name,
@@ -283,18 +278,13 @@ def _moved(
 def _updated(
     command: UpdateMetadata, workflow: Workflow, definition: Definition, circumstances: Circumstances
 ) -> Accepted:
-    event = event_of(
+    event = change_of(
+        workflow,
         command,
         circumstances,
-        workflow_id=workflow.workflow_id,
-        root_id=workflow.root_id,
-        sequence=workflow.sequence + 1,
-        version=workflow.version + 1,
         event_type=definition.event_types.metadata_updated,
         category="metadata",
         message=f"metadata changed: {', '.join(sorted(command.metadata))[:1000]}",
-        definition=workflow.definition,
-        definition_version=workflow.definition_version,
         metadata=command.metadata,
     )
     return Accepted((event,), evolve(workflow, event), 0)
@@ -333,18 +323,14 @@ def _migrated(
     delta = (workflow.state in definition.terminal) - (found.state in found.definition.terminal)
     if delta > 0 and facts.room.get(definition.name, 1) <= 0:
         return _full(found.definition)
-    event = event_of(
+    event = change_of(
+        workflow,
         command,
         circumstances,
-        workflow_id=workflow.workflow_id,
-        root_id=workflow.root_id,
-        sequence=workflow.sequence + 1,
-        version=workflow.version + 1,
         event_type=EVENT_TYPE,
         category=MIGRATION,
         message=f"{'back from' if command.undo else 'from'} version {definition.version} to "
         f"{found.definition.version}: {workflow.state} to {found.state}",
-        definition=workflow.definition,
         definition_version=found.definition.version,
         from_state=workflow.state,
         to_state=found.state,

@@ -65,3 +65,16 @@ def event_of(command: Command, circumstances: Circumstances, **fields: Any) -> d
     if command.occurred_at is not None:
         fields["occurred_at"] = written(command.occurred_at)
     return fields
+
+
+def change_of(workflow: Workflow, command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the event of a command that changes a workflow: its next one, of its next version."""
+    of_workflow: dict[str, Any] = {
+        "workflow_id": workflow.workflow_id,
+        "root_id": workflow.root_id,
+        "sequence": workflow.sequence + 1,
+        "version": workflow.version + 1,
+        "definition": workflow.definition,
+        "definition_version": workflow.definition_version,
+    }
+    return event_of(command, circumstances, **of_workflow | fields)

@@ -4,7 +4,7 @@ from typing import Any
 
 from contracts.commands import ExtendSla, PauseSla, ResumeSla, SetDueDate, SetPriority
 from contracts.rejections import Code
-from domain.decision import Accepted, Circumstances, Decision, event_of
+from domain.decision import Accepted, Circumstances, Decision, change_of
 from domain.definition import Definition
 from domain.evolve import SLA, evolve
 from domain.instants import written
@@ -105,15 +105,10 @@ def _changed(
 
 
 def _accepted(command: TimeCommand, workflow: Workflow, circumstances: Circumstances, **fields: Any) -> Accepted:  # noqa: ANN401
-    event = event_of(
+    event = change_of(
+        workflow,
         command,
         circumstances,
-        workflow_id=workflow.workflow_id,
-        root_id=workflow.root_id,
-        sequence=workflow.sequence + 1,
-        version=workflow.version + 1,
-        definition=workflow.definition,
-        definition_version=workflow.definition_version,
         **fields,
     )
     return Accepted((event,), evolve(workflow, event), 0)
