@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from contracts.ticks import Tick
 from contracts.topics import Topics
+from service.broker.ticks import send_ticks
 
 EMIT_SECONDS_MAX = 10.0
 RETRY_SECONDS = 1.0
@@ -38,7 +38,9 @@ class LogicalTime:
         while True:
             with suppress(KafkaError, OSError, TimeoutError):
                 async with asyncio.timeout(EMIT_SECONDS_MAX):
-                    await self._emit(time)
+                    await asyncio.gather(
+                        *await send_ticks(self._consumer, self._producer, self._topics, time=time, name=self._name)
+                    )
                     return
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -53,21 +55,6 @@ class LogicalTime:
                 said_at = now()
                 await self.tick(time)
         return left
-
-    async def _emit(self, time: datetime) -> None:
-        parts = sorted(await self._producer.partitions_for(self._topics.commands))
-        ends = await self._consumer.end_offsets([TopicPartition(self._topics.commands, part) for part in parts])
-        sent = [
-            await self._producer.send(
-                self._topics.scheduler, self._tick(key.partition, time, end), partition=key.partition
-            )
-            for key, end in ends.items()
-        ]
-        await asyncio.gather(*sent)
-
-    def _tick(self, part: int, time: datetime, end: int) -> bytes:
-        tick = Tick(partition=part, time=time, commands_end_offset=end, emitter=self._name)
-        return tick.model_dump_json().encode()
 
 
 @asynccontextmanager

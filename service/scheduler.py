@@ -7,15 +7,14 @@ Any worker may emit; a session lock chooses one. A second emitter is harmless, n
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
 from time import monotonic
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from contracts.ticks import Tick
 from contracts.topics import Topics
+from service.broker.ticks import send_ticks
 from service.store.leader import Leader, LeaderLostError
 from service.telemetry import Telemetry
 
@@ -101,15 +100,6 @@ class TickEmitter:
     async def _emit(self, leader: Leader, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(10):
             now = await leader.clock()
-            parts = await producer.partitions_for(self._topics.commands)
-            ends = await consumer.end_offsets([TopicPartition(self._topics.commands, part) for part in sorted(parts)])
-            for key, end in ends.items():
-                await producer.send(
-                    self._topics.scheduler, self._tick(key.partition, now, end), partition=key.partition
-                )
+            await send_ticks(consumer, producer, self._topics, time=now, name=self._name)
             await producer.flush()
         self._telemetry.tick_time.set(now.timestamp())
-
-    def _tick(self, part: int, now: datetime, end: int) -> bytes:
-        tick = Tick(partition=part, time=now, commands_end_offset=end, emitter=self._name)
-        return tick.model_dump_json().encode()
