@@ -90,6 +90,19 @@ def check_times(terms: SlaTerms, calendar: Calendar) -> None:
             raise CalendarError(f"SLA {terms.name}, calendar {calendar.name} version {calendar.version}: {found}")
 
 
+async def check_promise(connection: Connection, terms: SlaTerms) -> None:
+    """Raise CalendarError where an SLA's calendar is not stored, or its newest version cannot tell its times."""
+    if terms.calendar is None:
+        return
+    version = await newest_calendar(connection, terms.calendar)
+    stored = None if version is None else await load_calendar(connection, terms.calendar, version)
+    if stored is None:
+        raise CalendarError(
+            f"SLA {terms.name}: there is no calendar {terms.calendar}; apply it first with `turnstile calendars apply`"
+        )
+    check_times(terms, stored.compiled())
+
+
 async def newest_calendar(connection: Connection, name: str) -> int | None:
     """Return a calendar's newest version, None where there is none."""
     with faults_of():

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from domain.definition import Definition
 from service.definitions.files import Parsed
-from service.store.calendars import CalendarError, check_times, load_calendar, newest_calendar
+from service.store.calendars import check_promise
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
@@ -37,7 +37,8 @@ async def apply_definition(
         async with connection.transaction():
             if await is_applied(connection, "definition", name, version, parsed.digest):
                 return False
-            await _calendars(connection, definition)
+            for terms in definition.slas.values():
+                await check_promise(connection, terms)
             await connection.execute(
                 """
                 insert into definition (name, version, body, source, digest, applied_by)
@@ -52,20 +53,6 @@ async def apply_definition(
             )
             await _limit(connection, name)
     return True
-
-
-async def _calendars(connection: Connection, definition: Definition) -> None:
-    """Refuse SLAs under a calendar that is not there, or that cannot tell what their times are."""
-    for terms in definition.slas.values():
-        if terms.calendar is not None:
-            version = await newest_calendar(connection, terms.calendar)
-            stored = None if version is None else await load_calendar(connection, terms.calendar, version)
-            if stored is None:
-                raise CalendarError(
-                    f"SLA {terms.name}: there is no calendar {terms.calendar}; "
-                    "apply it first with `turnstile calendars apply`"
-                )
-            check_times(terms, stored.compiled())
 
 
 async def _limit(connection: Connection, name: str) -> None:

@@ -11,11 +11,11 @@ from domain.calendar import FIRST, Calendar, day_of, hours_of
 from service.calendars.files import ParsedCalendar, read_calendar
 from service.cli.exits import Exit
 from service.cli.main import app, run
-from service.cli.output import OUT, say_json, say_table
+from service.cli.output import say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_finding, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
 from service.store.calendars import StoredCalendar, apply_calendar, list_calendars
 
 calendars = typer.Typer(no_args_is_help=True, help="Check, apply, list and show calendars, and reckon with them.")
@@ -32,12 +32,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
     """Say what is wrong with a calendar, each with its line and column; exits 1 if there is an error."""
     parsed = read_calendar(read_text(file))
-    for finding in parsed.findings:
-        say_finding(finding, file, as_json=as_json)
-    if parsed.calendar is None:
-        raise typer.Exit(Exit.REFUSED)
-    if not as_json:
-        OUT.print(f"{parsed.calendar.name} version {parsed.calendar.version} is sound", markup=False)
+    say_checked(parsed.findings, file, parsed.calendar, as_json=as_json)
 
 
 @calendars.command()

@@ -17,7 +17,7 @@ from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import STDIN, AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_finding, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
 from service.definitions.files import Parsed, read_definition
 from service.store.definitions import StoredDefinition, apply_definition, list_definitions
 from service.store.load import load_definition
@@ -38,13 +38,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
     """Say what is wrong with a definition, each with its line and column; exits 1 if there is an error."""
     parsed = read_definition(read_text(file))
-    for finding in parsed.findings:
-        say_finding(finding, file, as_json=as_json)
-    if parsed.definition is None:
-        raise typer.Exit(Exit.REFUSED)
-    if not as_json:
-        found = parsed.definition
-        OUT.print(f"{found.name} version {found.version} is sound", markup=False)
+    say_checked(parsed.findings, file, parsed.definition, as_json=as_json)
 
 
 @definitions.command()

@@ -24,7 +24,6 @@ from service.event_logs.event import LoggedEvent
 from service.event_logs.read import log_name, read_log
 from service.logical_time import logical_time
 from service.settings import Settings
-from service.store.calendars import newest_calendar
 from service.store.definitions import apply_definition, list_definitions
 from service.store.pool import Connection
 from service.store.timers import count_due
@@ -138,9 +137,6 @@ async def _apply(opened: Connection, parsed: Parsed, text: str, name: str) -> Ju
     found = parsed.definition
     if found is None:
         raise RefusedError(f"{name} is not imported against: mend the errors above")
-    for calendar in sorted({terms.calendar for terms in found.slas.values() if terms.calendar is not None}):
-        if await newest_calendar(opened, calendar) is None:
-            raise RefusedError(f"{name} needs the calendar {calendar}: apply it first, `turnstile calendars apply`")
     applied = await apply_definition(opened, parsed, found, text, applied_by="import")
     return Judge(found.name, found.version, applied)
 

@@ -5,18 +5,16 @@ from typing import Annotated
 
 import typer
 
-from domain.calendar import Calendar
 from domain.sla_config import SlaConfig, unknown_in
-from domain.target import working_time
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
-from service.cli.output import OUT, say_json, say_table
+from service.cli.output import say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_finding, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
 from service.slas.files import read_sla
-from service.store.calendars import list_calendars
+from service.store.calendars import check_promise
 from service.store.definitions import list_definitions
 from service.store.load import load_definition
 from service.store.pool import Connection
@@ -36,12 +34,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
     """Say what is wrong with a configured SLA, each with its line and column; exits 1 if there is an error."""
     parsed = read_sla(read_text(file))
-    for finding in parsed.findings:
-        say_finding(finding, file, as_json=as_json)
-    if parsed.config is None:
-        raise typer.Exit(Exit.REFUSED)
-    if not as_json:
-        OUT.print(f"{parsed.config.name} version {parsed.config.version} is sound", markup=False)
+    say_checked(parsed.findings, file, parsed.config, as_json=as_json)
 
 
 @slas.command()
@@ -108,26 +101,14 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
 
 
 async def _refuse_unknown(opened: Connection, config: SlaConfig) -> None:
-    """Raise RefusedError where a worker could not keep the promise."""
-    name = config.terms.calendar
-    if name is not None:
-        stored = await list_calendars(opened, name)
-        if not stored:
-            raise RefusedError(f"there is no calendar {name}: apply it first, `turnstile calendars apply`")
-        _refuse_unclear(config, stored[0].compiled())
+    """Raise CalendarError or RefusedError where a worker could not keep the promise."""
+    await check_promise(opened, config.terms)
     if config.definition is not None:
         versions = await list_definitions(opened, config.definition)
         definition = await load_definition(opened, config.definition, versions[0].version) if versions else None
         unknown = [] if definition is None else list(unknown_in(config, definition))
         if definition is not None and unknown:
             raise RefusedError(f"{definition.name} version {definition.version} has no {', no '.join(unknown)}")
-
-
-def _refuse_unclear(config: SlaConfig, calendar: Calendar) -> None:
-    for text in config.terms.times:
-        unclear = working_time(text, calendar.working_day)
-        if isinstance(unclear, str):
-            raise RefusedError(f"under calendar {calendar.name} version {calendar.version}: {unclear}")
 
 
 def _to(config: SlaConfig) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
+import typer
+
 from domain.findings import Finding
-from service.cli.exits import RefusedError
+from service.cli.exits import Exit, RefusedError
 from service.cli.output import ERR, OUT, say_json
 
 
@@ -14,6 +16,15 @@ class Version(Protocol):
     @property
     def version(self) -> int:
         """Return its number."""
+        ...
+
+
+class Named(Version, Protocol):
+    """A document that was read."""
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
         ...
 
 
@@ -27,6 +38,16 @@ def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
         say_json({"file": name, **{field: getattr(finding, field) for field in fields}})
     else:
         OUT.print(finding_line(finding, name), markup=False)
+
+
+def say_checked(findings: Iterable[Finding], name: str, found: Named | None, *, as_json: bool) -> None:
+    """Print what is wrong with a document, or that it is sound; raises Exit where it cannot be used."""
+    for finding in findings:
+        say_finding(finding, name, as_json=as_json)
+    if found is None:
+        raise typer.Exit(Exit.REFUSED)
+    if not as_json:
+        OUT.print(f"{found.name} version {found.version} is sound", markup=False)
 
 
 def say_on_the_way(findings: Iterable[Finding], name: str, *, usable: bool) -> None:
