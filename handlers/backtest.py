@@ -21,7 +21,7 @@ from domain.instants import read
 from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow
 from handlers.decode import Invalid, Readable, decode
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.ports import Guards, Record
 from handlers.written import accepted_rows, too_large
 

@@ -5,7 +5,7 @@ A full inbox pauses its partition, so one slow partition never holds another.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from handlers.decode import Unreadable
 from handlers.ports import Log, Record
@@ -98,6 +98,13 @@ class Inbox:
             self._log.resume(self.part)
             self._paused = False
         return taken
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Keep records that were taken, and not decided, before all others."""
+        if self._open and records:
+            self._records.extendleft(reversed(records))
+            self._bytes += sum(map(_size, records))
+            self._arrived.set()
 
     def take_ticks(self) -> tuple[ReceivedTick | None, list[ReceivedTick], list[Unreadable]]:
         """Take the newest tick, those before it and the unreadable ones."""

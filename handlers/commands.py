@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
+from typing import NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from domain.decision import Facts
@@ -18,7 +19,8 @@ from domain.instants import written
 from handlers.decode import Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Poison
 from handlers.isolation import isolated
-from handlers.judgement import Given, Judgement, Limits
+from handlers.judgement import Given, Judgement
+from handlers.limits import Limits
 from handlers.parking import Parking
 from handlers.ports import Guards, Ownership, ParkedRecord, Record, Store, Turn, Wanted
 from handlers.promises import fire
@@ -48,6 +50,12 @@ class Taken:
     owned: Ownership
     turn: Turn
     first_seq: int
+
+
+class Full(NamedTuple):
+    """Why a turn cannot be taken: the record at `offset`, and those after it, have to wait for room to be parked."""
+
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,7 @@ class CommandsHandler:
 
         `applied` hears of each commit. A record the store cannot hold is found by halving and is answered, or becomes
         a dead letter; one on which our own code fails is parked. A tick that finds nothing to do writes nothing.
+        Records from the returned offset on are not taken: there is no room to park them while guards answer.
         """
         if wakeup.tick is not None and not self.clock.logical:
             parking.look(wakeup.tick.tick.time)
@@ -126,6 +135,8 @@ class CommandsHandler:
         if len(records) > 1:
             half = len(records) // 2
             owned = await self._take(owned, records[:half], wakeup, parking, applied)
+            if not_taken(owned, records[:half]):
+                return owned
             return await self._take(owned, records[half:], Wakeup(), parking, applied)
         if isinstance(outcome, Poison):
             aside = await self._set_aside(owned, records[0], str(outcome)[:1000])
@@ -139,7 +150,13 @@ class CommandsHandler:
     ) -> Taken | Exception:
         """Take one turn, or return what is wrong with one of its records: poison, or a failure of our own code."""
         try:
-            return await self._one_turn(owned, records, wakeup, parking)
+            while True:
+                outcome = await self._one_turn(owned, records, wakeup, parking)
+                if isinstance(outcome, Taken):
+                    return outcome
+                records = [record for record in records if record.offset < outcome.offset]
+                if not records:
+                    await parking.answered(self.limits.guard_budget_seconds)
         except Poison as poison:
             return poison
         except Fault:
@@ -147,7 +164,9 @@ class CommandsHandler:
         except Exception as failure:  # noqa: BLE001 - whatever it is, it must not cost its neighbours their outcome
             return failure
 
-    async def _one_turn(self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking) -> Taken:
+    async def _one_turn(
+        self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking
+    ) -> Taken | Full:
         batch = [decode(record, command_bytes_max=self.limits.command_bytes_max) for record in records]
         loaded = await self.store.load(owned, _wanted(batch))
         next_offset = _after(owned, records)
@@ -157,17 +176,21 @@ class CommandsHandler:
             return Taken(owned, Turn(next_offset, loaded.now), owned.next_seq)
         given = Given(owned, loaded, next_offset, self.clock)
         facts = Facts()
-        budget = self.limits.guard_budget_seconds
+        limits = self.limits
         for _ in range(len(batch) + 2):  # each conflict over an id names one more, and there are no more than records
-            turn = await self._judge(batch, given, facts, parking, budget)
+            turn = await self._judge(batch, given, facts, parking, limits)
+            if isinstance(turn, Full):
+                return turn
             if next_offset == owned.next_offset and not (turn.rows or turn.postponed or turn.unparked):
                 return Taken(owned, turn, owned.next_seq)
-            budget = 0.0
+            limits = replace(limits, guard_turn_seconds_max=0.0)  # what they took was waited for
             outcome = await self.store.apply(owned, turn)
             if isinstance(outcome, Facts) and outcome.room:
                 async with self.store.locked(owned, sorted(turn.open_deltas)) as session:
                     locked = _merged(facts, session.facts)
-                    turn = await self._judge(batch, given, locked, parking, budget)
+                    turn = await self._judge(batch, given, locked, parking, limits)
+                    if isinstance(turn, Full):
+                        return turn
                     outcome = await session.apply(owned, turn)
             if isinstance(outcome, Ownership):
                 return Taken(outcome, turn, owned.next_seq)
@@ -208,15 +231,15 @@ class CommandsHandler:
         given: Given,
         facts: Facts,
         parking: Parking,
-        budget_seconds: float,
-    ) -> Turn:
-        judgement = Judgement(self.store, self.guards, parking, self.limits, given, facts)
+        limits: Limits,
+    ) -> Turn | Full:
+        judgement = Judgement(self.store, self.guards, parking, limits, given, facts)
         for position, received in enumerate(batch, start=1):
             await judgement.receive(received)
             if position % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        await judgement.settle(budget_seconds)
-        return judgement.finish()
+        await judgement.settle()
+        return judgement.finish() if judgement.full_at is None else Full(judgement.full_at)
 
 
 def _kept(owned: Ownership, taken: Taken, parking: Parking, applied: Callable[[Taken], None]) -> Ownership:
@@ -225,6 +248,11 @@ def _kept(owned: Ownership, taken: Taken, parking: Parking, applied: Callable[[T
         parking.keep(taken.turn)
         applied(taken)
     return taken.owned
+
+
+def not_taken(owned: Ownership, records: Sequence[Record]) -> list[Record]:
+    """Return the records that a turn has left for a later one, given the ownership after it."""
+    return [record for record in records if record.offset >= owned.next_offset]
 
 
 def _after(owned: Ownership, records: Sequence[Record]) -> int:

@@ -11,7 +11,7 @@ from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
 from domain.instants import written
 from handlers.decode import ids_of
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.parking import Parking, not_before, parked_record
 from handlers.ports import Parked, ParkedRecord, ParkReason, Record, Turn
 from handlers.written import answer_unbound, dead_letter

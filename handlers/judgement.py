@@ -1,14 +1,10 @@
 """One pass over the records of a turn: each is decided on its workflow as the ones before it left it."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
-from contracts.rejections import Code
 from domain.decide import NOWHERE, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
@@ -16,16 +12,18 @@ from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, written
 from domain.migration import Target, target_version
-from domain.rejections import Refusal, refusal
+from domain.rejections import Refusal
 from domain.sla_config import promising
 from domain.sla_events import attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
-from handlers.parking import Parking, entry, not_before, parked_record
+from handlers.limits import Limits
+from handlers.parking import Parking
 from handlers.placement import partition_of
-from handlers.ports import Guards, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Record, Store, Turn
+from handlers.ports import Guards, Loaded, Ownership, ParkedRecord, ParkReason, Place, Store, Turn
 from handlers.promises import calendars_for, keep_replaced, keep_slas
 from handlers.ticks import Clock
+from handlers.waiting import Waiting
 from handlers.written import (
     HOPS_MAX,
     accepted_rows,
@@ -37,31 +35,11 @@ from handlers.written import (
     refused_row,
     repeated_row,
     sizes_exceed,
-    storable,
     too_large,
     without_values,
 )
 
 UNKNOWN_KIND = "workflow"
-DETAIL_MAX = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a command, its guards and its parking; sizes in bytes.
-
-    `failing_max` bounds the records of a partition on which our own code failed; beyond it the process stops.
-    """
-
-    command_bytes_max: int = 256 * 1024
-    message_bytes_max: int = 900 * 1024
-    window: timedelta = timedelta(days=14)
-    guard_budget_seconds: float = 0.1
-    guard_seconds_max: float = 2.0
-    parked_workflow_max: int = 100
-    parked_partition_max: int = 1000
-    parked_age_max: timedelta = timedelta(hours=1)
-    failing_max: int = 10
 
 
 class Unanswered(NamedTuple):
@@ -109,8 +87,8 @@ class Judgement:
         self._remembered = dict(loaded.remembered)
         self._last_events = dict(loaded.last_events)
         self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
-        self._queues: dict[str, list[int]] = {}
-        self._waiting: dict[str, list[Readable]] = {}
+        self._waiting = Waiting(parking, limits, self._turn)
+        self._unanswered: dict[str, list[Readable]] = {}
 
     async def receive(self, received: Received) -> None:
         """Decide one record and keep what comes of it."""
@@ -122,25 +100,33 @@ class Judgement:
         else:
             self._turn.rows.append(answer_unbound(received, received.problem, self._now_written))
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
-        self._settled(received.record)
+        self._waiting.settled(received.record)
 
-    async def settle(self, budget_seconds: float) -> None:
-        """Wait for the guards that have not answered, within a budget they share; then park their commands."""
-        if not self._waiting:
+    async def settle(self) -> None:
+        """Wait for the guards that have not answered, for as long as they go on answering; then park their commands."""
+        if not self._unanswered:
             return
         clock = asyncio.get_running_loop().time
-        deadline = clock() + budget_seconds
-        while self._waiting and (left := deadline - clock()) > 0:
-            heads = {queue[0].record.offset: workflow_id for workflow_id, queue in self._waiting.items()}
+        budget = self._limits.guard_budget_seconds
+        end = clock() + self._limits.guard_turn_seconds_max
+        silent_at = clock() + budget
+        while self._unanswered and (left := min(silent_at, end) - clock()) > 0:
+            heads = {queue[0].record.offset: workflow_id for workflow_id, queue in self._unanswered.items()}
             for offset in await self._parking.answered(left):
+                silent_at = clock() + budget
                 if offset in heads:
-                    for received in self._waiting.pop(heads[offset]):
+                    for received in self._unanswered.pop(heads[offset]):
                         await self._receive_command(received)
-        while self._waiting:
-            head, *others = self._waiting.pop(next(iter(self._waiting)))
+        while self._unanswered:
+            head, *others = self._unanswered.pop(next(iter(self._unanswered)))
             self._park(head, ParkReason.GUARD, "its guard has not answered yet")
             for received in others:
                 await self._receive_command(received)
+
+    @property
+    def full_at(self) -> int | None:
+        """The first offset that the turn cannot take: no room to park it, while guards answer and make some."""
+        return self._waiting.full_at
 
     def finish(self) -> Turn:
         """Return the turn, with each workflow it touched as it stands at the end."""
@@ -161,18 +147,18 @@ class Judgement:
             self._now = self._clock.now(self._loaded.now, self._owned.tick_time, command.occurred_at)
             self._now_written = written(self._now)
         if isinstance(record, ParkedRecord):
-            if self._stays(record.parked):
+            if self._waiting.stays(record.parked, self._now):
                 return
-        elif command.workflow_id in self._waiting:
-            self._waiting[command.workflow_id].append(received)
+        elif command.workflow_id in self._unanswered:
+            self._unanswered[command.workflow_id].append(received)
             return
         root_id, part = self._place(received)
         if part != self._owned.part:
             self._forward(received, part, root_id)
-            self._settled(record)
-        elif self._is_early(received):
-            self._delay(received)
-        elif not isinstance(record, ParkedRecord) and (queue := self._queue(command.workflow_id)):
+            self._waiting.settled(record)
+        elif self._waiting.is_early(received, self._now):
+            self._waiting.delay(received, self._now)
+        elif not isinstance(record, ParkedRecord) and (queue := self._waiting.queue(command.workflow_id)):
             self._park(received, ParkReason.BEHIND, f"the command at offset {queue[0]} is before it")
         else:
             await self._judge(received, root_id)
@@ -193,12 +179,12 @@ class Judgement:
         if isinstance(answer, Repeated):
             self._turn.rows.append(repeated_row(received, root_id, answer.reply))
             self._turn.outcomes[UNKNOWN_KIND, "duplicate"] += 1
-            self._settled(received.record)
+            self._waiting.settled(received.record)
             return
         if isinstance(answer, Refusal):
             self._refuse(received, answer, root_id, workflow, binds=key not in self._remembered)
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
-            self._settled(received.record)
+            self._waiting.settled(received.record)
             return
         definition = await self._definition(received, workflow)
         decision = await self._decide(received, workflow, definition)
@@ -212,7 +198,7 @@ class Judgement:
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
         kind = UNKNOWN_KIND if definition is None else definition.kind
         self._turn.outcomes[kind, "accepted" if isinstance(decision, Accepted) else "rejected"] += 1
-        self._settled(received.record)
+        self._waiting.settled(received.record)
 
     async def _decide(
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
@@ -266,20 +252,6 @@ class Judgement:
     def _circumstances(self, received: Readable) -> Circumstances:
         return Circumstances(self._now_written, self._owned.incarnation, received.command_id, received.correlation_id)
 
-    def _queue(self, workflow_id: str) -> list[int]:
-        """Return the offsets of a workflow's parked commands as this turn leaves them."""
-        queue = self._queues.get(workflow_id)
-        if queue is None:
-            queue = self._queues[workflow_id] = [parked.offset for parked in self._parking.queue(workflow_id)]
-        return queue
-
-    def _stays(self, parked: Parked) -> bool:
-        """Say whether a parked command is not to be looked at yet."""
-        if self._queue(parked.workflow_id)[:1] != [parked.offset]:
-            return True
-        early = parked.not_before > self._now and not self._parking.is_asked(parked.offset)
-        return early and not self._parking.is_over(parked, self._now)
-
     def _standing(self, received: Readable, root_id: str) -> Workflow | None:
         """Return the workflow as this turn leaves it, if it is in the tree that the command names."""
         command = received.command
@@ -287,85 +259,27 @@ class Judgement:
         strange = workflow is not None and workflow.root_id != root_id
         return None if strange and command.command_type != "create_workflow" else workflow
 
-    def _settled(self, record: Record) -> None:
-        """Let go of a parked command that has its outcome."""
-        if isinstance(record, ParkedRecord):
-            self._queue(record.parked.workflow_id).remove(record.offset)
-            self._turn.unparked.append(record.parked)
-
     def _wait(self, received: Readable, unanswered: Unanswered) -> None:
         """Let a command wait for its guard: a new one for the rest of the turn, a parked one for the next."""
         record = received.record
         if not isinstance(record, ParkedRecord):
             if unanswered.asked:
-                self._waiting[received.command.workflow_id] = [received]
+                self._unanswered[received.command.workflow_id] = [received]
             else:
                 self._park(received, ParkReason.GUARD, unanswered.detail, attempts=1)
-        elif self._parking.is_old(record.parked, self._now):
-            waited = (self._now - record.parked.parked_at).total_seconds()
-            self._turn_away(
-                received,
-                f"it was parked for {waited:.0f} s and nobody answered: {unanswered.detail}",
-                "parked_s < parked_s_max",
-                {
-                    "parked_at": written(record.parked.parked_at),
-                    "parked_s": waited,
-                    "parked_s_max": self._limits.parked_age_max.total_seconds(),
-                },
-            )
-            self._settled(record)
+        elif refused := self._waiting.overdue(record.parked, unanswered.detail, self._now):
+            self._turn_away(received, refused)
+            self._waiting.settled(record)
         elif not unanswered.asked:
-            attempts = record.parked.attempts + 1
-            self._turn.postponed.append(
-                record.parked._replace(
-                    reason=ParkReason.GUARD,
-                    detail=storable(unanswered.detail)[:DETAIL_MAX],
-                    attempts=attempts,
-                    not_before=not_before(self._now, attempts),
-                )
-            )
+            self._waiting.postpone(record.parked, unanswered.detail, self._now)
 
     def _park(self, received: Readable, reason: ParkReason, detail: str, *, attempts: int = 0) -> None:
-        """Park a new command behind those of its workflow, unless there are too many."""
-        command = received.command
-        queue = self._queue(command.workflow_id)
-        delayed = sum(each.parked.reason is ParkReason.DELAYED for each in self._turn.parked)
-        held = len(self._parking) + len(self._turn.parked) - delayed - len(self._turn.unparked)
-        limits = self._limits
-        if len(queue) >= limits.parked_workflow_max or held >= limits.parked_partition_max:
-            earlier = self._parking.queue(command.workflow_id)
-            since = {"parked_since": written(earlier[0].parked_at)} if earlier else {}
-            self._turn_away(
-                received,
-                f"{detail}, and too many commands are parked already: {len(queue)} of the workflow, "
-                f"{held} of the partition",
-                "parked < parked_max",
-                since | {"parked_of_workflow": len(queue), "parked_of_partition": held},
-            )
-            return
-        until = not_before(self._now, attempts) if attempts else self._now
-        parked = entry(received, reason, storable(detail)[:DETAIL_MAX], self._now, until)
-        self._turn.parked.append(parked_record(received.record, parked._replace(attempts=attempts)))
-        queue.append(parked.offset)
+        refused = self._waiting.park(received, reason, detail, self._now, attempts=attempts)
+        if refused is not None:
+            self._turn_away(received, refused)
 
-    def _is_early(self, received: Readable) -> bool:
-        """Say whether a command's time has not come, and will while its id is remembered."""
-        wanted, command = received.command.not_before, received.command
-        if wanted is None or wanted <= self._now or isinstance(received.record, ParkedRecord):
-            return False
-        since = min(received.broker_time, command.submitted_at or received.broker_time)
-        return wanted < since + self._limits.window
-
-    def _delay(self, received: Readable) -> None:
-        """Set a command aside until its time has come; it holds nothing back meanwhile."""
-        until = received.command.not_before or self._now
-        parked = entry(received, ParkReason.DELAYED, "its time has not come", self._now, until)
-        self._turn.parked.append(parked_record(received.record, parked))
-
-    def _turn_away(self, received: Readable, message: str, clause: str, values: Mapping[str, Any]) -> None:
-        """Refuse a command that may wait no longer; it may be sent again under the same id."""
+    def _turn_away(self, received: Readable, refused: Refusal) -> None:
         root_id, _ = self._place(received)
-        refused = refusal(Code.PREDICATE_UNAVAILABLE, message, clause=clause, values=values)
         self._refuse(received, refused, root_id, self._standing(received, root_id), binds=False)
         self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -117,6 +118,8 @@ class Parking:
         self._offsets: set[int] = set()
         self._asks: dict[int, Ask] = {}
         self._answers: list[int] = []
+        self._paces: dict[str, float] = {}  # of workflows whose last guard answered: how long it took, in seconds
+        self._answering = False
         self._news = asyncio.Event()
         for each in parked:
             self._append(each)
@@ -165,6 +168,15 @@ class Parking:
     def is_asked(self, offset: int) -> bool:
         """Say whether a command's guard is being asked, or has answered."""
         return offset in self._asks
+
+    @property
+    def is_moving(self) -> bool:
+        """Say whether room is to be expected: the last guard that was asked answered, and others are being asked."""
+        return self._answering and bool(self._asks or self._due)
+
+    def is_prompt(self, workflow_id: str, offset: int, seconds: float) -> bool:
+        """Say whether a workflow's last guard answered within so long, and that of its next command is being asked."""
+        return self._paces.get(workflow_id, inf) <= seconds and self.is_asked(offset)
 
     def take(self) -> list[int]:
         """Take the offsets to look at in a turn: the heads, and all behind one whose way seems free."""
@@ -225,6 +237,8 @@ class Parking:
                 self._forget(record.offset)
         for offset in [offset for offset in self._asks if offset not in self._offsets]:
             self._forget(offset)
+        for workflow_id in [workflow_id for workflow_id in self._paces if workflow_id not in self._queues]:
+            del self._paces[workflow_id]
         for record in turn.parked:
             ask = self._asks.get(record.offset)
             if ask is not None and (ask.late is not None or ask.answer.done()):
@@ -257,7 +271,8 @@ class Parking:
         if answer.cancelled():
             return
         ask.seconds = self._clock() - ask.since
-        answer.exception()  # whoever judges the command meets it
+        failure = answer.exception()  # whoever judges the command meets it
+        self._note(ask, answered=failure is None and answer.result()[0].outcome != "unavailable")
         if self._asks.get(offset) is ask:  # else it was dropped
             if ask.timer is not None:
                 ask.timer.cancel()
@@ -273,7 +288,15 @@ class Parking:
         ask.late = judged(late, question, self._clock() - ask.since)
         ask.answer.cancel()
         self._timed_out()
+        self._note(ask, answered=False)
         self._tell(offset, ask)
+
+    def _note(self, ask: Ask, *, answered: bool) -> None:
+        self._answering = answered
+        if answered:
+            self._paces[ask.workflow_id] = ask.seconds
+        else:
+            self._paces.pop(ask.workflow_id, None)
 
     def _tell(self, offset: int, ask: Ask) -> None:
         self._answers.append(offset)

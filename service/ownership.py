@@ -11,7 +11,7 @@ from enum import StrEnum
 import structlog
 
 from handlers.batch import Inbox
-from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.commands import CommandsHandler, Taken, Wakeup, not_taken
 from handlers.decode import ids_of
 from handlers.faults import Parted, Transient
 from handlers.parking import Parking
@@ -193,6 +193,7 @@ class PartitionOwner:
                     wakeup = Wakeup(tick, bad_ticks, earlier)
                     with self._telemetry.turn_seconds.time():
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
+                    self.inbox.put_back(not_taken(owned, records))
                     self._telemetry.parking(self.part, parking, owned.tick_time)
                 owned = await self._fire(owned, ahead, parking, applied)
         finally:

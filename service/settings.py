@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.policies import Dialect, PolicyName
 from contracts.topics import Topics
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.ticks import Clock
 
 Delivery = Literal["exactly-once", "at-least-once"]

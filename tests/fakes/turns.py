@@ -9,7 +9,7 @@ import orjson
 from domain.evolve import fold
 from domain.workflow import Workflow, parse
 from handlers.commands import CommandsHandler, Taken, Wakeup
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.parking import Parking
 from handlers.ports import Guards, JournalRow, Ownership
 from handlers.ticks import Clock, ReceivedTick

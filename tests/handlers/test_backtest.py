@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from domain.backtest import Comparison, Difference, Ends
 from domain.definition import Definition
 from handlers.backtest import Candidate, Recorded, judge_again
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.ports import Guards, JournalRow
 from service.definitions.files import read_definition, shipped
 from service.predicates.cel import CelEngine

@@ -209,3 +209,15 @@ def test_what_is_read_past_counts_as_decided_once_nothing_waits(scene: Scene) ->
     assert 10 == scene.inbox.decided(10)
     scene.take()
     assert (14, 20) == (scene.inbox.decided(12), scene.inbox.decided(20))
+
+
+def test_what_is_put_back_comes_first_and_counts(scene: Scene) -> None:
+    """In its order, before what waits, and it holds the partition back as it did before."""
+    for offset in range(10, 14):
+        scene.put(offset)
+    taken = scene.inbox.take(2)
+    scene.inbox.put_back(taken)
+    assert [10, 11, 12, 13] == scene.take()
+    scene.inbox.shut()
+    scene.inbox.put_back(taken)
+    assert 0 == len(scene.inbox)

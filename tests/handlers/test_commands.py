@@ -15,7 +15,7 @@ from domain.instants import written
 from handlers.commands import Wakeup
 from handlers.decode import Unreadable
 from handlers.faults import Poison, Transient
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.placement import partition_of
 from handlers.ports import JournalRow, Ownership, Place, Turn
 from handlers.ticks import read_tick

@@ -17,7 +17,7 @@ from domain.definition import Definition
 from domain.instants import written
 from handlers.commands import CommandsHandler, Wakeup
 from handlers.faults import Fenced
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.placement import partition_of
 from handlers.ports import JournalRow, Parked, ParkedRecord, ParkReason
 from handlers.ticks import ReceivedTick
@@ -137,7 +137,7 @@ async def test_what_a_guard_was_asked_is_kept_with_the_outcome() -> None:
 
 async def test_an_answer_within_the_budget_parks_nothing() -> None:
     """The turn waits for it, meanwhile the others are decided; then come the workflow's own, in order."""
-    turns, guards = held("w", "v", limits=Limits(guard_budget_seconds=IN_PATIENCE))
+    turns, guards = held("w", "v", limits=Limits(guard_budget_seconds=IN_PATIENCE, guard_turn_seconds_max=IN_PATIENCE))
     await turns.take(sent(create("w")), sent(create("v")))
     taking = asyncio.create_task(
         turns.take(pull("w"), sent(move("w", "open")), pull("v"), sent(create("u")), sent(move("v", "open")))
@@ -232,7 +232,9 @@ async def test_where_the_definition_waits_it_is_asked_again() -> None:
 
 async def test_an_answer_that_cannot_tell_is_asked_for_again() -> None:
     """Also where it came while its turn waited for it; a new owner does not ask before its time either."""
-    turns, guards = held("w", limits=Limits(guard_budget_seconds=IN_PATIENCE), on_unavailable="wait")
+    turns, guards = held(
+        "w", limits=Limits(guard_budget_seconds=IN_PATIENCE, guard_turn_seconds_max=IN_PATIENCE), on_unavailable="wait"
+    )
     await turns.take(sent(create("w")), sent(move("w", "open")))
     guards.held.clear()
     await turns.take(sent(move("w", "jam")))
@@ -315,6 +317,44 @@ async def test_beyond_the_limits_it_is_refused(limits: Limits, message: str) -> 
     await guards.let_go()
     assert [(1, "accepted"), (2, "accepted")] == said(await turns.take())
     assert [(4, "accepted")] == said(await turns.take(sent(move("w", "shut"))))
+
+
+@pytest.mark.parametrize("full", [{"parked_workflow_max": 2}, {"parked_partition_max": 2}])
+async def test_guards_that_answer_hold_the_partition_back(full: dict[str, Any]) -> None:
+    """Nothing is refused for want of room while they do: the turn ends before the first that finds none."""
+    turns, guards = held("w", limits=replace(AT_ONCE, guard_budget_seconds=0.01, **full))
+    await turns.take(sent(create("w")), pull("w"))
+    await guards.let_go()
+    moves = [move("w", name, number) for number, name in enumerate(["open", "shut"])]
+    records = [
+        *map(sent, moves),
+        pull("w", "again"),
+        sent(move("w", "open", "behind")),
+        sent(move("w", "shut", "last")),
+    ]
+    rows = await turns.take(*records, sent(create("u")))
+    assert ([1, 2, 3], 6) == ([offset for offset, _ in said(rows)], turns.owned[0].next_offset)
+    assert [(4, "guard"), (5, "behind")] == parked(turns)
+    assert ([], 6) == (await turns.take(records[-1], sent(create("u"))), turns.owned[0].next_offset)
+    await guards.let_go()
+    assert [(each, "accepted") for each in (4, 5, 6, 7)] == said(await turns.take(records[-1], sent(create("u"))))
+    assert 1 == turns.workflow("u").version
+
+
+async def test_guards_that_answer_no_more_hold_nothing_back() -> None:
+    """Once the last one asked has not answered in its time, what finds no room is refused and others flow."""
+    turns, guards = held("w", limits=Limits(guard_budget_seconds=0.01, guard_seconds_max=0.05, parked_workflow_max=1))
+    await turns.take(sent(create("w")), pull("w"))
+    await guards.let_go()
+    await turns.take(sent(move("w", "open")), sent(move("w", "shut")), pull("w", "late"))
+    late = [sent(move("w", "shut", "late")), sent(create("u"))]
+    assert [] == await turns.take(*late)
+    await assert_eventually("due", lambda: _due(turns), poll_seconds=0.001)
+    assert [(4, "PREDICATE_UNAVAILABLE"), (5, "INVALID_TRANSITION"), (6, "accepted")] == said(await turns.take(*late))
+    await turns.take(pull("w", "later"))
+    assert [(8, "PREDICATE_UNAVAILABLE"), (9, "accepted")] == said(
+        await turns.take(sent(move("w", "open", "refused")), sent(create("t")))
+    )
 
 
 async def test_a_full_partition_still_decides_what_need_not_wait() -> None:

@@ -12,7 +12,7 @@ from domain.evolve import fold
 from domain.workflow import dump
 from handlers import promises
 from handlers.commands import Wakeup
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.ports import JournalRow, Timer
 from handlers.ticks import Clock, ReceivedTick, TicksAhead
 from tests.fakes.guards import HeldGuards

@@ -1,11 +1,13 @@
 """A partition's owner with parked commands: woken by answers, counted, and let go of with the partition."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import orjson
+
 from handlers.commands import CommandsHandler
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from service.ownership import PartitionOwner
 from service.relay import Relay
 from service.telemetry import Telemetry
@@ -13,7 +15,7 @@ from service.tokens import TokenBucket
 from tests.eventually import assert_eventually
 from tests.fakes.guards import HeldGuards
 from tests.fakes.machines import compiled, create, door, move, sent
-from tests.fakes.ports import MemoryBroker, MemoryLog, numbered
+from tests.fakes.ports import CommandRecord, MemoryBroker, MemoryLog, numbered
 from tests.fakes.store import MemoryStore
 
 RECORDS = numbered(
@@ -26,20 +28,28 @@ RECORDS = numbered(
     ]
 )
 
+AT_ONCE = Limits(guard_budget_seconds=0, guard_seconds_max=60)
+
 
 class Scene:
-    """A partition's owner on a store in memory, its log already holding RECORDS; `guards` answer when let go."""
+    """A partition's owner on a store in memory, its log already holding records; `guards` answer when let go."""
 
-    def __init__(self, store: MemoryStore, broker: MemoryBroker) -> None:
-        self.store, self.broker = store, broker
+    def __init__(
+        self,
+        store: MemoryStore,
+        broker: MemoryBroker,
+        records: Sequence[CommandRecord] = RECORDS,
+        limits: Limits = AT_ONCE,
+    ) -> None:
+        self.store, self.broker, self.records = store, broker, records
         self.guards = HeldGuards("w")
         self.telemetry = Telemetry()
-        self.log = MemoryLog(end=len(RECORDS))
+        self.log = MemoryLog(end=len(records))
         self.owner = PartitionOwner(
             0,
             log_of_commands=self.log,
             claims=store,
-            handler=CommandsHandler(store, self.guards, Limits(guard_budget_seconds=0, guard_seconds_max=60)),
+            handler=CommandsHandler(store, self.guards, limits),
             relays=lambda owned: Relay(
                 owned,
                 outbox=store,
@@ -55,7 +65,7 @@ class Scene:
         """Return the offsets of the published rows, after delivering what waits."""
         seeks = [offset for name, offset in self.log.calls if name == "seek"]
         if seeks and self.log.fetching:
-            for record in RECORDS[seeks[-1] :]:
+            for record in self.records[seeks[-1] :]:
                 self.owner.inbox.put(record)
         return [row.record_offset for _, row in self.broker.published]
 
@@ -96,6 +106,33 @@ async def test_an_answer_wakes_the_partition() -> None:
         await scene.guards.let_go()
         await assert_eventually([0, 1, 4, 2, 3], scene.published)
     assert 0 == scene.shown("turnstile_parked", part="0")
+
+
+async def test_a_burst_beyond_the_room_waits_in_the_log() -> None:
+    """Guards that answer one after another let every command through in its order, however many come at once."""
+    store = MemoryStore()
+    store.add(compiled(door()))
+    names = ["w", "w", "w", "a", "b", "c"]
+    ways = [move(name, way, f"{name} {step} {way} {turn}", context={"strong": True})
+            for turn in range(40) for step, name in enumerate(names) for way in ("pull", "open", "shut")]  # fmt: skip
+    burst = numbered([*(sent(create(name)) for name in sorted(set(names))), *map(sent, ways)])
+    limits = Limits(
+        guard_budget_seconds=0.02, guard_turn_seconds_max=0.03, parked_workflow_max=3, parked_partition_max=5
+    )
+    scene = Scene(store, MemoryBroker(), burst, limits)
+    scene.guards.every = True
+
+    async def all_published() -> int:
+        published = len(await scene.published())
+        await scene.guards.let_go()
+        return published
+
+    async with owning(scene):
+        await assert_eventually(len(burst), all_published, poll_seconds=0.001)
+    rows = [row for _, row in scene.broker.published]
+    assert {"accepted"} == {orjson.loads(row.reply or b"")["outcome"] for row in rows}
+    by_workflow = [[row.record_offset for row in rows if row.workflow_id == name] for name in set(names)]
+    assert all(offsets == sorted(offsets) for offsets in by_workflow)
 
 
 async def test_the_next_owner_goes_on_with_what_is_parked() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from contracts.ticks import Tick
 from handlers.commands import Wakeup
-from handlers.judgement import Limits
+from handlers.limits import Limits
 from handlers.ports import JournalRow, ParkedRecord
 from handlers.ticks import ReceivedTick
 from service.predicates.dialects import PlainJson
@@ -23,7 +23,7 @@ from tests.policies.engine import ScriptedEngine, say, scripted_engine
 
 GATE = "shop.gate"
 BOUNDS = Bounds(patience_seconds=20.0, seconds=10.0, retries=0, failures_max=2, open_seconds=60.0)
-LIMITS = Limits(guard_budget_seconds=20.0, guard_seconds_max=30.0)
+LIMITS = Limits(guard_budget_seconds=20.0, guard_turn_seconds_max=20.0, guard_seconds_max=30.0)
 
 
 def gate(on_unavailable: str) -> dict[str, object]:
