@@ -21,6 +21,8 @@ from service.telemetry import Telemetry
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2.0
+SILENT_SECONDS_MAX = 12.0
+"""Longer than an emission may take: who says nothing to the database for so long leads no more."""
 COUNT_SECONDS = 15.0
 
 
@@ -62,7 +64,8 @@ class TickEmitter:
             await self._pause(RETRY_SECONDS)
 
     async def _lead(self) -> None:
-        async with Leader(self._database_url, "ticks") as leader:
+        silent = SILENT_SECONDS_MAX + 2 * self._period_seconds
+        async with Leader(self._database_url, "ticks", silent_seconds_max=silent) as leader:
             while not await leader.try_lead():
                 if await self._pause(RETRY_SECONDS):
                     return

@@ -1,4 +1,8 @@
-"""Chooses one process for a job by a session lock, which goes with its connection."""
+"""Chooses one process for a job by a session lock, which goes with its connection.
+
+The database ends a session that says nothing for too long: a process that is frozen, or whose host is gone, must not
+keep the job from the others.
+"""
 
 from datetime import datetime
 from types import TracebackType
@@ -20,16 +24,18 @@ class LeaderLostError(Exception):
 
 
 class Leader:
-    """One session that may hold the lock of a job."""
+    """One session that may hold the lock of a job, for as long as it asks something every `silent_seconds_max`."""
 
-    def __init__(self, database_url: str, job: str) -> None:
+    def __init__(self, database_url: str, job: str, *, silent_seconds_max: float) -> None:
         self._database_url = database_url
         self._key = crc32(job.encode()) % 2**31
+        self._silent_seconds_max = silent_seconds_max
         self._connection: asyncpg.Connection | None = None
 
     async def __aenter__(self) -> Self:
+        limit = f"{self._silent_seconds_max * 1000:.0f}ms"
         try:
-            self._connection = await open_connection(self._database_url)
+            self._connection = await open_connection(self._database_url, idle_session_timeout=limit)
         except DatabaseUnreachableError as error:
             raise LeaderLostError(str(error)) from error
         return self

@@ -70,12 +70,11 @@ async def _keep(_: Connection) -> None:
     """
 
 
-async def open_connection(database_url: str) -> asyncpg.Connection:
-    """Open one connection that stays, for a session lock; raises DatabaseUnreachableError."""
+async def open_connection(database_url: str, **server_settings: str) -> asyncpg.Connection:
+    """Open one connection that stays, with settings of its own; raises DatabaseUnreachableError."""
+    settings = {"search_path": SCHEMA, "timezone": "UTC"} | server_settings
     try:
-        return await asyncpg.connect(
-            plain_url(database_url), command_timeout=10, server_settings={"search_path": SCHEMA, "timezone": "UTC"}
-        )
+        return await asyncpg.connect(plain_url(database_url), command_timeout=10, server_settings=settings)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
 
