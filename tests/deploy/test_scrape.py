@@ -83,7 +83,7 @@ async def test_a_worker_is_watched(settings: Settings, endpoints: Endpoints, tmp
         async def leading() -> bool:
             return "turnstile_ticks_leading 1.0" in await ask(f"{service.address}/metrics")
 
-        await assert_eventually(expected=True, actual=leading, deadline_seconds=60)
+        await assert_eventually(expected=True, actual=leading)
         page = list(text_string_to_metric_families(await ask(f"{service.address}/metrics")))
         shown = {family.name for family in page} | {sample.name for family in page for sample in family.samples}
         named = {name for expression in expressions() for name in metrics_of(expression)} - {"up"}
@@ -104,10 +104,8 @@ async def test_a_worker_is_watched(settings: Settings, endpoints: Endpoints, tmp
                 groups = (await told(address, "rules?type=alert") or {"groups": []})["groups"]
                 return {(rule["name"], rule["health"]) for group in groups for rule in group["rules"]}
 
-            await assert_eventually({"up"}, scraped, deadline_seconds=90, poll_seconds=0.5)
-            await assert_eventually(
-                {(rule["alert"], "ok") for rule in rules()}, judged, deadline_seconds=90, poll_seconds=0.5
-            )
+            await assert_eventually({"up"}, scraped, poll_seconds=0.5)
+            await assert_eventually({(rule["alert"], "ok") for rule in rules()}, judged, poll_seconds=0.5)
             for expression in expressions():
                 assert "result" in await told(address, f"query?query={quote(expression)}")
             assert [] == [a for a in (await told(address, "alerts"))["alerts"] if a["state"] == "firing"]
@@ -124,11 +122,11 @@ async def test_a_partition_is_shown_by_its_owner_alone(settings: Settings, endpo
         return {sample.labels["part"] for sample in samples if sample.name == "turnstile_outbox_depth"}
 
     async with running(settings, endpoints) as first:
-        await assert_eventually({"0", "1", "2"}, lambda: parts(first.address), deadline_seconds=60)
+        await assert_eventually({"0", "1", "2"}, lambda: parts(first.address))
         async with running(settings, endpoints) as second:
 
             async def shared() -> tuple[set[str], bool]:
                 here, there = await parts(first.address), await parts(second.address)
                 return here | there, bool(here) and bool(there) and not here & there
 
-            await assert_eventually(({"0", "1", "2"}, True), shared, deadline_seconds=60)
+            await assert_eventually(({"0", "1", "2"}, True), shared)

@@ -21,7 +21,7 @@ from service.definitions.files import read_definition
 from service.settings import Settings
 from service.store.definitions import apply_definition
 from service.store.pool import SCHEMA, open_pool
-from tests.eventually import assert_eventually
+from tests.eventually import PATIENCE_SECONDS, assert_eventually
 
 TURNSTILE = Path(sys.executable).with_name("turnstile")
 READ_SECONDS_MAX = 60
@@ -197,7 +197,7 @@ async def define(endpoints: Endpoints, text: str) -> None:
         await pool.close()
 
 
-async def all_decided(settings: Settings, endpoints: Endpoints, *, deadline_seconds: float = 30) -> None:
+async def all_decided(settings: Settings, endpoints: Endpoints, *, deadline_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until every command on the topic is decided and every row published."""
 
     async def left() -> dict[int, tuple[int, int]]:
@@ -211,7 +211,7 @@ async def all_decided(settings: Settings, endpoints: Endpoints, *, deadline_seco
     await assert_eventually(nothing, left, deadline_seconds=deadline_seconds, poll_seconds=0.2)
 
 
-async def busy(endpoints: Endpoints, *, turns: int = 10, deadline_seconds: float = 30) -> None:
+async def busy(endpoints: Endpoints, *, turns: int = 10, deadline_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until some turns more are taken."""
 
     async def taken() -> int:
@@ -341,7 +341,7 @@ class WorkerProcess:
             return 0
         if process.returncode is None:
             process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await process.wait()
 
 

@@ -50,7 +50,7 @@ class Running:
         async def there() -> int:
             return min(self._last.replied, goal)
 
-        await assert_eventually(goal, there, deadline_seconds=60)
+        await assert_eventually(goal, there)
 
     def _note(self, progress: Progress) -> None:
         self._last = progress

@@ -123,7 +123,7 @@ async def _cut_short(settings: Settings, endpoints: Endpoints, words: tuple[str,
     async def begun() -> bool:
         return bool(await value(endpoints, "select count(*) >= $1 from workflow", cases))
 
-    await assert_eventually(expected=True, actual=begun, deadline_seconds=60)
+    await assert_eventually(expected=True, actual=begun)
     process.kill()
     await process.wait()
 

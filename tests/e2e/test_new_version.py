@@ -64,12 +64,12 @@ async def test_a_new_version_is_picked_up_without_missing_a_beat(settings: Setti
     enough = asyncio.Event()
     async with running(settings, endpoints):
         ordering = asyncio.create_task(_keep_ordering(settings, endpoints, enough))
-        await assert_eventually(WANTED, lambda: _created(endpoints, 1), deadline_seconds=60)
+        await assert_eventually(WANTED, lambda: _created(endpoints, 1))
         await define(endpoints, CHECKED)
-        await assert_eventually(WANTED, lambda: _created(endpoints, 2), deadline_seconds=60)
+        await assert_eventually(WANTED, lambda: _created(endpoints, 2))
         enough.set()
         places = await ordering
-        await all_decided(settings, endpoints, deadline_seconds=60)
+        await all_decided(settings, endpoints)
         found = await outcomes(settings, endpoints)
         seen = await look(settings, endpoints)
     assert Counter(accepted=len(places)) == Counter(found[place] for place in places)

@@ -62,17 +62,17 @@ async def test_two_workers_share_and_survive_each_other(
             await _shared(one, two)
             await busy(endpoints)
             assert 0 == await one.stop()
-            await assert_eventually(settings.partitions, two.owned, deadline_seconds=90)
+            await assert_eventually(settings.partitions, two.owned)
             await busy(endpoints)
             await one.start()
             await _shared(one, two)
             await busy(endpoints)
             await two.kill()
-            await assert_eventually(settings.partitions, one.owned, deadline_seconds=90)
+            await assert_eventually(settings.partitions, one.owned)
             await two.start()
             await _shared(one, two)
             with one.standing_still():
-                await assert_eventually(settings.partitions, two.owned, deadline_seconds=90)
+                await assert_eventually(settings.partitions, two.owned)
                 await busy(endpoints)
             await _shared(one, two)
             await busy(endpoints)
@@ -94,4 +94,4 @@ async def _shared(one: WorkerProcess, two: WorkerProcess) -> None:
     async def owners() -> int:
         return [await one.owned() > 0, await two.owned() > 0].count(True)
 
-    await assert_eventually(2, owners, deadline_seconds=90)
+    await assert_eventually(2, owners)

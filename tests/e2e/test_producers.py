@@ -33,7 +33,7 @@ async def ready(service: Service, settings: Settings) -> None:
     async def active() -> list[Phase]:
         return [phase for phase, _ in service.worker.phases().values()]
 
-    await assert_eventually([Phase.ACTIVE] * settings.partitions, active, deadline_seconds=60)
+    await assert_eventually([Phase.ACTIVE] * settings.partitions, active)
 
 
 async def restarts(service: Service, above: float) -> None:
@@ -42,7 +42,7 @@ async def restarts(service: Service, above: float) -> None:
     async def more() -> bool:
         return bool(service.telemetry.relay_restarts._value.get() > above)  # noqa: SLF001 - its only way to be read
 
-    await assert_eventually(expected=True, actual=more, deadline_seconds=60)
+    await assert_eventually(expected=True, actual=more)
 
 
 async def claimed_again(service: Service, above: float) -> None:
@@ -51,7 +51,7 @@ async def claimed_again(service: Service, above: float) -> None:
     async def more() -> bool:
         return bool(service.telemetry.claims_lost._value.get() > above)  # noqa: SLF001 - its only way to be read
 
-    await assert_eventually(expected=True, actual=more, deadline_seconds=60)
+    await assert_eventually(expected=True, actual=more)
 
 
 async def limit(endpoints: Endpoints, topic: str, message_bytes_max: int) -> None:
@@ -77,7 +77,7 @@ async def test_a_wedged_and_a_fenced_producer_are_replaced(settings: Settings, e
         await send(endpoints, settings.topics.commands, [put(creation(name)) for name in names[1:]])
         await restarts(service, 1)
         await limit(endpoints, settings.topics.events, 1_048_588)
-        await all_decided(settings, endpoints, deadline_seconds=60)
+        await all_decided(settings, endpoints)
 
         before = service.telemetry.claims_lost._value.get()  # noqa: SLF001
         rival = AIOKafkaProducer(
@@ -89,7 +89,7 @@ async def test_a_wedged_and_a_fenced_producer_are_replaced(settings: Settings, e
         records = [put(move(name, "ACTIVE", context={"hold": True})) for name in names]
         await send(endpoints, settings.topics.commands, records)
         await claimed_again(service, before)
-        await all_decided(settings, endpoints, deadline_seconds=60)
+        await all_decided(settings, endpoints)
     seen = await look(settings, endpoints)
     assert (8, []) == (len(seen.commands), differences(seen))
 
@@ -167,7 +167,7 @@ async def test_a_frozen_transaction_holds_back_its_own_partition_alone(
             return await _keys(endpoints, topics.events, isolation)
 
         assert {b"w1"} == await keys("read_committed")
-        await assert_eventually({b"w0", b"w1"}, lambda: keys("read_committed"), deadline_seconds=60)
+        await assert_eventually({b"w0", b"w1"}, lambda: keys("read_committed"))
     finally:
         for each in healthy:
             await each.close()

@@ -86,7 +86,7 @@ async def test_a_restored_database_is_detected_adopted_and_decides_again(
             await busy(endpoints, turns=30)
             enough.set()
             sent = await sending
-            await all_decided(settings, endpoints, deadline_seconds=60)
+            await all_decided(settings, endpoints)
         before = await read_json(endpoints, settings.topics.events)
 
         await stack.kill_database()
@@ -101,7 +101,7 @@ async def test_a_restored_database_is_detected_adopted_and_decides_again(
             async def phases() -> list[Phase]:
                 return [phase for phase, _ in service.worker.phases().values()]
 
-            await assert_eventually([Phase.HALTED] * settings.partitions, phases, deadline_seconds=60)
+            await assert_eventually([Phase.HALTED] * settings.partitions, phases)
             reasons = [reason or "" for _, reason in service.worker.phases().values()]
             assert ["the events topic is at row"] * 3 == [reason[:26] for reason in reasons]
             assert len(lost) == await _shown(settings, endpoints)
@@ -110,8 +110,8 @@ async def test_a_restored_database_is_detected_adopted_and_decides_again(
             ]
             code, _ = await turnstile(settings, endpoints, "partitions", "adopt", "--all", "--yes", "--by", "a test")
             assert 0 == code
-            await assert_eventually([Phase.ACTIVE] * settings.partitions, phases, deadline_seconds=60)
-            await all_decided(settings, endpoints, deadline_seconds=60)
+            await assert_eventually([Phase.ACTIVE] * settings.partitions, phases)
+            await all_decided(settings, endpoints)
 
         assert (0, b"") == ((await turnstile(settings, endpoints, "verify"))[0], b"")
         told = await outcomes(settings, endpoints)

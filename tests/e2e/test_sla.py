@@ -68,10 +68,10 @@ async def test_promises_are_broken_once_and_whoever_must_hears_of_it(
             found = await rows(endpoints, "select state from workflow where workflow_id = $1", late)
             return str(found[0]["state"]) if found else "not there"
 
-        await assert_eventually("escalated", state, deadline_seconds=30)
+        await assert_eventually("escalated", state)
         await all_decided(settings, endpoints)
 
-        await assert_eventually("lab-lead", lambda: told_whom(settings, endpoints), deadline_seconds=30)
+        await assert_eventually("lab-lead", lambda: told_whom(settings, endpoints))
         alerts = await read_json(endpoints, settings.topics.alerts)
         events = await read_json(endpoints, settings.topics.events)
         seen = await look(settings, endpoints)
@@ -131,7 +131,7 @@ async def test_recorded_promises_are_judged_again(settings: Settings, endpoints:
         async def breached() -> int:
             return len(await rows(endpoints, "select from sla where status = 'breached'"))
 
-        await assert_eventually(1, breached, deadline_seconds=30)
+        await assert_eventually(1, breached)
         await all_decided(settings, endpoints)
     before = await rows(endpoints, "select body from workflow order by workflow_id")
     words = ("definitions", "backtest", "--json", "--of", "lab.sample")
@@ -197,7 +197,7 @@ async def test_promises_by_configuration_reach_running_workers(
             return {(each, record["configured"]) for each, record in slas.items()}
 
         review = await create("lab", "review")
-        await assert_eventually({("review", "polaris.review")}, lambda: promised(review), deadline_seconds=30)
+        await assert_eventually({("review", "polaris.review")}, lambda: promised(review))
         (account,) = (await terminal("why", review, "--json")).json[0]["slas"]
         assert (7200, "polaris.review", 1) == (
             account["target_seconds"],
@@ -216,18 +216,18 @@ async def test_promises_by_configuration_reach_running_workers(
             await all_decided(settings, endpoints)
             return "promised" if ("turnaround", "lab.stat") in await promised(name) else "not promised"
 
-        await assert_eventually("promised", reached, deadline_seconds=30)
+        await assert_eventually("promised", reached)
 
         async def breached() -> set[str]:
             return {row["name"] for row in await rows(endpoints, "select name from sla where status = 'breached'")}
 
-        await assert_eventually({"turnaround"}, breached, deadline_seconds=30)
+        await assert_eventually({"turnaround"}, breached)
         assert {("review", "polaris.review")} == await promised(review)
 
         file.write_text(LAB.replace("version: 1", "version: 2\nretired: true"), "utf-8")
         assert Exit.DONE == (await terminal("slas", "apply", "lab.yaml")).code
 
-        await assert_eventually("not promised", reached, deadline_seconds=30)
+        await assert_eventually("not promised", reached)
         await all_decided(settings, endpoints)
         seen = await look(settings, endpoints)
     assert [] == differences(seen)
@@ -279,7 +279,7 @@ async def test_time_runs_on_where_the_last_thing_in_the_log_is_the_end_of_a_tran
             found = await rows(endpoints, "select status from sla where workflow_id = $1", kept)
             return [row["status"] for row in found]
 
-        await assert_eventually(["breached"], status, deadline_seconds=20)
+        await assert_eventually(["breached"], status)
 
 
 def by_workflow(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -314,13 +314,13 @@ async def test_a_forged_tick_is_a_dead_letter_and_breaks_nothing(
             letters = await read_json(endpoints, settings.topics.dead_letters)
             return {letter["partition"] for letter in letters if letter["reason"] == "BAD_TICK"}
 
-        await assert_eventually(set(parts), aside, deadline_seconds=30)
+        await assert_eventually(set(parts), aside)
         await send(endpoints, settings.topics.commands, [put(creation(f"quick-{part}", "lab.quick")) for part in parts])
 
         async def broken() -> set[str]:
             found = await rows(endpoints, "select workflow_id from sla where status = 'breached'")
             return {row["workflow_id"] for row in found}
 
-        await assert_eventually({f"quick-{part}" for part in parts}, broken, deadline_seconds=30)
+        await assert_eventually({f"quick-{part}" for part in parts}, broken)
         statuses = await rows(endpoints, "select status from sla where workflow_id = 'slow'")
     assert ["on_track"] == [row["status"] for row in statuses]

@@ -76,20 +76,20 @@ async def test_workers_are_replaced_one_by_one_under_load(
             await prepare(settings, old)
             await busy(old)
             async with worker_process(settings, old, tmp_path / "new-1.log") as third:
-                await assert_eventually("owner", lambda: _owns(third), deadline_seconds=60)
+                await assert_eventually("owner", lambda: _owns(third))
                 await busy(old)
                 await first.kill()
                 await first.start()
-                await assert_eventually("owner", lambda: _owns(first), deadline_seconds=60)
+                await assert_eventually("owner", lambda: _owns(first))
                 await busy(old)
                 assert 0 == await second.stop()
                 async with worker_process(settings, old, tmp_path / "new-2.log") as fourth:
-                    await assert_eventually("owner", lambda: _owns(fourth), deadline_seconds=60)
+                    await assert_eventually("owner", lambda: _owns(fourth))
                     assert 0 == await first.stop()
                     await busy(old)
                     enough.set()
                     sent = await sending
-                    await all_decided(settings, old, deadline_seconds=90)
+                    await all_decided(settings, old)
                     faults = [worker.faults() for worker in (first, second, third, fourth)]
                     assert ["", "", "", ""] == faults
                     assert [0, 0] == [await third.stop(), await fourth.stop()]
@@ -124,7 +124,7 @@ async def test_the_release_before_goes_on_with_a_migrated_workflow(
         places = await send(
             old, settings.topics.commands, [put(again), put(move("w", "ACTIVE")), put(move("w", "ON_HOLD"))]
         )
-        await all_decided(settings, old, deadline_seconds=90)
+        await all_decided(settings, old)
         assert "" == worker.faults()
         assert 0 == await worker.stop()
     became = await outcomes(settings, old)

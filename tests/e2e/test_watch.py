@@ -35,7 +35,7 @@ def phases(service: Service) -> Callable[[], Awaitable[list[Phase]]]:
 
 async def all_in(phase: Phase, service: Service, settings: Settings) -> None:
     """Wait until each partition is there."""
-    await assert_eventually([phase] * settings.partitions, phases(service), deadline_seconds=60)
+    await assert_eventually([phase] * settings.partitions, phases(service))
 
 
 async def live(service: Service) -> tuple[int, str | None]:
@@ -146,10 +146,10 @@ async def test_a_read_only_database_is_waited_for(settings: Settings, endpoints:
         async def refused() -> bool:
             return bool(service.telemetry.claims_lost._value.get() > before + 2)  # noqa: SLF001
 
-        await assert_eventually(expected=True, actual=refused, deadline_seconds=60)
+        await assert_eventually(expected=True, actual=refused)
         assert (200, None) == await live(service)
         await administer(endpoints, f'alter database "{name}" reset default_transaction_read_only', END_SESSIONS)
-        await all_decided(settings, endpoints, deadline_seconds=60)
+        await all_decided(settings, endpoints)
     seen = await look(settings, endpoints)
     assert (6, []) == (len(seen.commands), differences(seen))
 
