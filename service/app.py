@@ -153,10 +153,12 @@ async def _readiness(worker: Worker, ticks: TickEmitter | None, pool: Pool) -> d
 
 
 async def _cancelled(task: "asyncio.Task[None] | None") -> None:
-    """Let a task go, however it ends."""
+    """Let a task go, however it ends; what swallows its cancellation is not waited for."""
     if task is not None:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        _, left = await asyncio.wait({task}, timeout=STOP_SECONDS_MAX)
+        if left:
+            log.warning("service.left_behind", task=task.get_name())
 
 
 def _ended(worker: Worker, task: "asyncio.Task[None]") -> None:

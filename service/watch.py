@@ -117,7 +117,9 @@ class Watch:
 
 
 async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> None:
-    while True:
+    """Look until cancelled, also where a look has swallowed that: `wait_for` does, before Python 3.12."""
+    task = asyncio.current_task()
+    while task is not None and not task.cancelling():
         await asyncio.sleep(seconds)
         with suppress(Transient):
             await look()

@@ -1,5 +1,7 @@
 """When a consumer is taken for dead: after looks that saw nothing move, and never for a rejoin that was long."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -46,6 +48,23 @@ class Watched:
             self.consumer.polls += polls
             self.consumer.beats += beats
             await self.watch.look_at_consumer()
+
+
+async def test_it_ends_though_a_look_swallows_that_it_is_told_to() -> None:
+    """As a library's may: else the worker would go on for ever after SIGTERM."""
+    watched, looking = Watched(), asyncio.Event()
+
+    async def swallows() -> None:
+        looking.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+    watched.watch.look_at_consumer = swallows  # type: ignore[method-assign]
+    running = asyncio.create_task(watched.watch.run())
+    await looking.wait()
+    running.cancel()
+    assert ({running}, set()) == await asyncio.wait({running}, timeout=60)
+    assert running.cancelled()
 
 
 async def test_a_long_rejoin_is_no_death() -> None:
