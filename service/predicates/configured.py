@@ -8,12 +8,6 @@ from service.settings import Settings
 
 def remote_engine(settings: Settings) -> RemoteEngine:
     """Return the engine at the settings' address."""
-    url, batch_max = settings.predicate_url or "", settings.predicate_batch_max
-    dialect: Dialect = (
-        Opa(url, batch_max, settings.predicate_opa_batch)
-        if settings.predicate_dialect == "opa"
-        else PlainJson(url, batch_max)
-    )
     bounds = Bounds(
         patience_seconds=settings.guard_seconds,
         seconds=settings.predicate_seconds,
@@ -22,5 +16,17 @@ def remote_engine(settings: Settings) -> RemoteEngine:
         failures_max=settings.predicate_breaker_failures,
         open_seconds=settings.predicate_breaker_seconds,
     )
-    transport = Http(connections=settings.predicate_concurrency, token_file=settings.predicate_token_file)
-    return RemoteEngine(dialect, transport, bounds)
+    return RemoteEngine(dialect(settings), transport(settings), bounds)
+
+
+def dialect(settings: Settings) -> Dialect:
+    """Return what is spoken at the settings' address."""
+    url, batch_max = settings.predicate_url or "", settings.predicate_batch_max
+    if settings.predicate_dialect == "opa":
+        return Opa(url, batch_max, settings.predicate_opa_batch)
+    return PlainJson(url, batch_max)
+
+
+def transport(settings: Settings) -> Http:
+    """Return what carries requests there."""
+    return Http(connections=settings.predicate_concurrency, token_file=settings.predicate_token_file)

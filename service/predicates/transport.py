@@ -15,14 +15,22 @@ from service.predicates.dialects import Request
 ANSWER_BYTES_MAX = 1024 * 1024
 _OK = 200
 _ERROR = 500
+_UNWANTED = (401, 403)
+
+OTHER = "see whether TURNSTILE_PREDICATE_URL, _DIALECT and _OPA_BATCH are as it wants them"
+"""What to do about an answer that is not a policy engine's."""
 
 
 class Failed(NamedTuple):
-    """A try that brought no answer: whether it may be tried again, and whether the engine said anything at all."""
+    """A try that brought no answer: whether it may be tried again, and whether the engine said anything at all.
+
+    `mend` is what an operator does about it.
+    """
 
     cause: str
     retryable: bool = False
     answered: bool = False
+    mend: str = ""
 
 
 class Transport(Protocol):
@@ -51,13 +59,15 @@ class Http:
             async with asyncio.timeout(seconds):
                 return await self._post(request)
         except TimeoutError:
-            return Failed(f"it did not answer within {seconds:.2g} s")
+            mend = "look at its load, or give it more time by TURNSTILE_PREDICATE_SECONDS"
+            return Failed(f"it did not answer within {seconds:.2g} s", mend=mend)
         except (aiohttp.ClientConnectionError, ConnectionError) as error:
-            return Failed(f"it cannot be reached: {_worded(error)}", retryable=True)
+            mend = "start it, or say by TURNSTILE_PREDICATE_URL where it is"
+            return Failed(f"it cannot be reached: {_worded(error)}", retryable=True, mend=mend)
         except (aiohttp.ClientError, ValueError) as error:
-            return Failed(f"it does not speak HTTP: {type(error).__name__}", answered=True)
+            return Failed(f"it does not speak HTTP: {type(error).__name__}", answered=True, mend=OTHER)
         except OSError as error:
-            return Failed(f"TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: {error.strerror}")
+            return Failed(f"TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: {error.strerror}", mend="name another")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -71,14 +81,13 @@ class Http:
         ) as response:
             if response.status != _OK:
                 response.close()
-                again = response.status >= _ERROR
-                return Failed(f"it answered with status {response.status}", retryable=again, answered=True)
+                return _refused(response.status)
             body = bytearray()
             async for piece in response.content.iter_any():
                 body += piece
                 if len(body) > ANSWER_BYTES_MAX:
                     response.close()
-                    return Failed(f"its answer has more than {ANSWER_BYTES_MAX} bytes", answered=True)
+                    return Failed(f"its answer has more than {ANSWER_BYTES_MAX} bytes", answered=True, mend=OTHER)
             return bytes(body)
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -97,6 +106,16 @@ class Http:
         if self._token_file is not None:
             headers["authorization"] = f"Bearer {self._token_file.read_text('utf-8').strip()}"
         return headers
+
+
+def _refused(status: int) -> Failed:
+    again = status >= _ERROR
+    mend = OTHER
+    if again:
+        mend = "its own log says why"
+    elif status in _UNWANTED:
+        mend = "it does not take the token of TURNSTILE_PREDICATE_TOKEN_FILE, or wants one and that is not set"
+    return Failed(f"it answered with status {status}", retryable=again, answered=True, mend=mend)
 
 
 def _worded(error: Exception) -> str:

@@ -15,7 +15,6 @@ from service.cli import verbs
 from service.cli.exits import EXIT_OF, Exit, exit_of
 from service.cli.main import app, main
 from service.cli.verbs.dead_letters import readable
-from service.cli.verbs.doctor import hidden
 from service.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -261,32 +260,6 @@ def test_text_that_is_not_utf8_is_no_traceback(turnstile: CommandLine, tmp_path:
     file.write_bytes(b"name: \xff")
     said = turnstile("definitions", "check", str(file))
     assert (Exit.USAGE, f"turnstile: {file} is not UTF-8 text (byte 6); save it as UTF-8\n") == (said.code, said.err)
-
-
-def test_doctor_is_ill_without_servers(turnstile: CommandLine) -> None:
-    """Every setting is listed, and both servers are missed."""
-    said = turnstile("doctor", "--json")
-    told = orjson.loads(said.out)
-    assert (Exit.SURROUNDINGS, False) == (said.code, told["healthy"])
-    assert [f"TURNSTILE_{name.upper()}" for name in Settings.model_fields] == [
-        each["variable"] for each in told["settings"]
-    ]
-    assert 2 == len(told["problems"])
-    assert {"TURNSTILE_DATA_DIR"} == {each["variable"] for each in told["settings"] if each["from"] == "environment"}
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("postgresql://ann:s3cr:et@db/x", "postgresql://ann:***@db/x"),
-        ("postgresql://db/x", "postgresql://db/x"),
-        ("127.0.0.1:9092", "127.0.0.1:9092"),
-        ("postgresql://:pw@db", "postgresql://:***@db"),
-    ],
-)
-def test_a_password_is_hidden(address: str, shown: str) -> None:
-    """What doctor shows people has no password in it."""
-    assert shown == hidden(address)
 
 
 @pytest.mark.parametrize(

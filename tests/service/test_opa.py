@@ -8,6 +8,7 @@ import pytest
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
 from service.predicates.configured import remote_engine
+from service.predicates.probe import probe
 from service.predicates.remote import RemoteEngine
 from service.settings import Settings
 from tests.policies.needed import needed_opa
@@ -85,3 +86,13 @@ async def test_many_at_once_come_back_in_their_places(engine: RemoteEngine) -> N
     answers = [engine.ask([question("shop/pay", amount=amount)]) for amount in range(0, 300, 3)]
     expected = ["allow" if amount <= 100 else "deny" for amount in range(0, 300, 3)]
     assert expected == [(await answer)[0].outcome for answer in answers]
+
+
+@pytest.mark.parametrize("batch", [None, "turnstile/verdicts", "turnstile/nowhere"])
+async def test_it_answers_a_question_that_no_policy_is_for(address: str, settings: Settings, batch: str | None) -> None:
+    """So it is seen to be well without a policy of ours; a rule for batches has to be there."""
+    given = {"predicate_url": address, "predicate_opa_batch": batch, "predicate_seconds": 30.0, "guard_seconds": 30.0}
+    asked = await probe(settings.model_copy(update=given))
+    cause = "its answer has no list of verdicts" if batch == "turnstile/nowhere" else None
+    assert cause == (asked.failed and asked.failed.cause)
+    assert 0 < asked.seconds < 30

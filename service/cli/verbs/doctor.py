@@ -1,4 +1,4 @@
-"""`doctor`: every setting and where it comes from, and whether broker, database and workers are as they must be."""
+"""`doctor`: every setting and where it comes from, and whether all that a worker needs is as it must be."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ class Findings:
 def doctor(*, as_json: AsJson = False) -> None:
     """Show every setting and what runs, and say what is wrong; exits 3 if something is.
 
-    --json shows the database's address with its password; the text for people hides it.
+    --json shows as `database_url` the address with its password; everything else hides it.
     """
     chosen = settings()
     found = run(_examine(chosen))
@@ -55,7 +55,7 @@ def doctor(*, as_json: AsJson = False) -> None:
     else:
         say_table(
             ("setting", "value", "from", "meaning"),
-            ((each["variable"], hidden(str(each["value"])), each["from"], each["meaning"]) for each in listed),
+            ((each["variable"], each["value"], each["from"], each["meaning"]) for each in listed),
         )
         OUT.print()
         for name, fact in found.facts.items():
@@ -83,7 +83,7 @@ def _settings(chosen: Settings) -> list[dict[str, Any]]:
         listed.append(
             {
                 "variable": variable,
-                "value": value if isinstance(value, int | float | None) else str(value),
+                "value": value if isinstance(value, int | float | None) else hidden(str(value)),
                 "default": described.default
                 if isinstance(described.default, int | float | None)
                 else str(described.default),
@@ -113,6 +113,7 @@ async def _examine(chosen: Settings) -> Findings:
     await _broker(chosen, broker, found)
     await _database(database, found)
     await _workers(chosen, found)
+    await _policy_engine(chosen, found)
     found.facts["java"] = await asyncio.to_thread(_java)
     return found
 
@@ -186,6 +187,21 @@ def _ready(url: str) -> Mapping[str, Any] | None:
     except (URLError, OSError, orjson.JSONDecodeError):
         return None
     return said if isinstance(said, dict) and "ready" in said else None
+
+
+async def _policy_engine(chosen: Settings, found: Findings) -> None:
+    """Ask the remote policy engine as a worker would; guards that nobody sends there are no reason to have one."""
+    found.facts["policy_engine"] = None
+    if chosen.predicate_url is None:
+        return
+    from service.predicates.probe import probe  # noqa: PLC0415 - its HTTP library takes 25 MiB: see service.adapters
+
+    asked = await probe(chosen)
+    address = hidden(chosen.predicate_url)
+    fact = {"address": address, "answers": asked.failed is None, "seconds": round(asked.seconds, 4)}
+    found.facts["policy_engine"] = fact
+    if asked.failed is not None:
+        found.problems.append(f"the policy engine at {address}: {asked.failed.cause}; {asked.failed.mend}")
 
 
 def _java() -> dict[str, Any] | None:
