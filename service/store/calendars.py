@@ -9,16 +9,23 @@ import orjson
 from domain.calendar import Calendar
 from domain.canonical import canonical
 from domain.definition import Definition, compile_document
+from domain.sla_config import SlaConfig
 from domain.sla_terms import SlaTerms
 from domain.target import working_time
 from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
+from service.slas.files import compile_stored as compile_sla
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from from calendar"
 
 _PROMISING = "select body from definition where body::jsonb @> $1::jsonb"
+
+_CONFIGURED = """
+    select body from (select distinct on (name) body from sla_config order by name, version desc) newest
+     where body::jsonb @> $1::jsonb
+    """
 
 
 class CalendarError(Exception):
@@ -60,11 +67,8 @@ async def apply_calendar(
         async with connection.transaction():
             if await is_applied(connection, "calendar", name, version, parsed.digest):
                 return False
-            for body in await connection.fetch(_PROMISING, canonical({"slas": [{"calendar": name}]}).decode()):
-                definition = compile_document(orjson.loads(body["body"]))
-                for terms in definition.slas.values() if isinstance(definition, Definition) else ():
-                    if terms.calendar == name:
-                        check_times(terms, calendar)
+            for terms in await _promised_under(connection, name):
+                check_times(terms, calendar)
             await connection.execute(
                 """
                 insert into calendar (name, version, body, holidays, holidays_from, source, digest, applied_by)
@@ -80,6 +84,17 @@ async def apply_calendar(
                 applied_by,
             )
     return True
+
+
+async def _promised_under(connection: Connection, name: str) -> list[SlaTerms]:
+    """Return the terms of what may start under a calendar: by any version of a definition, by the newest configured."""
+    stored = await connection.fetch(_PROMISING, canonical({"slas": [{"calendar": name}]}).decode())
+    definitions = [compile_document(orjson.loads(row["body"])) for row in stored]
+    stored = await connection.fetch(_CONFIGURED, canonical({"sla": {"calendar": name}}).decode())
+    configs = [compile_sla(orjson.loads(row["body"])) for row in stored]
+    promised = [terms for each in definitions if isinstance(each, Definition) for terms in each.slas.values()]
+    promised += [each.terms for each in configs if isinstance(each, SlaConfig) and not each.retired]
+    return [terms for terms in promised if terms.calendar == name]
 
 
 def check_times(terms: SlaTerms, calendar: Calendar) -> None:

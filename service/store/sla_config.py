@@ -8,6 +8,7 @@ import orjson
 
 from domain.sla_config import NOTHING, Configured, SlaConfig
 from service.slas.files import ParsedSla, compile_stored
+from service.store.calendars import check_promise
 from service.store.pool import Connection, faults_of
 from service.store.versions import is_applied
 
@@ -37,11 +38,16 @@ class StoredSla:
 async def apply_sla(
     connection: Connection, parsed: ParsedSla, config: SlaConfig, source: str, *, applied_by: str | None
 ) -> bool:
-    """Store a version; returns False where the same is stored already. Raises VersionTakenError."""
+    """Store a version; returns False where the same is stored already.
+
+    Raises VersionTakenError, and CalendarError where what it promises is reckoned by no calendar that is stored.
+    """
     with faults_of():
         async with connection.transaction():
             if await is_applied(connection, "sla_config", config.name, config.version, parsed.digest):
                 return False
+            if not config.retired:
+                await check_promise(connection, config.terms)
             await connection.execute(
                 """
                 insert into sla_config (name, version, body, source, digest, applied_by)

@@ -57,6 +57,12 @@ slas:
   - {name: answer, target: 1d, calendar: shop.office}
 """
 )
+CONFIGURED = """
+name: shop.promising
+version: 1
+definition: shop.strict
+sla: {name: answer, target: 1d, calendar: shop.office}
+"""
 LOGIC = """\
 name: door.logic
 version: 1
@@ -219,19 +225,43 @@ async def test_definitions_are_applied_once(turnstile: Terminal) -> None:
     assert "new --> A : a" in (await turnstile("definitions", "graph", "shop.strict")).out
 
 
-async def test_a_promise_needs_a_calendar_that_can_reckon_it(turnstile: Terminal) -> None:
-    """Neither is a definition applied without its calendar, nor a calendar that no longer knows how long a day is."""
-    (turnstile.folder / "promising.yaml").write_text(PROMISING, "utf-8")
-    missing = await turnstile("definitions", "apply", "promising.yaml")
+@pytest.mark.parametrize("verb", ["definitions", "slas"])
+async def test_a_promise_needs_a_calendar_that_can_reckon_it(turnstile: Terminal, verb: str) -> None:
+    """Neither is it applied without its calendar, nor a calendar that no longer knows how long a day is."""
+    promising = PROMISING if verb == "definitions" else CONFIGURED
+    (turnstile.folder / "promising.yaml").write_text(promising, "utf-8")
+    missing = await turnstile(verb, "apply", "promising.yaml")
     assert Exit.REFUSED == missing.code
     assert "there is no calendar shop.office; apply it first with `turnstile calendars apply`" in missing.err
     (turnstile.folder / "office.yaml").write_text(OFFICE, "utf-8")
     assert 0 == (await turnstile("calendars", "apply", "office.yaml")).code
-    assert "shop.promising version 1 applied\n" == (await turnstile("definitions", "apply", "promising.yaml")).out
+    assert "shop.promising version 1 applied\n" == (await turnstile(verb, "apply", "promising.yaml")).out
     shorter = OFFICE.replace("version: 1", "version: 2").replace('tuesday: "09:00-17:00"', 'tuesday: "09:00-12:00"')
     (turnstile.folder / "office.yaml").write_text(shorter, "utf-8")
     unclear = await turnstile("calendars", "apply", "office.yaml")
-    assert (Exit.REFUSED, True) == (unclear.code, "SLA answer, calendar shop.office version 2" in unclear.err)
+    assert (Exit.REFUSED, True) == (
+        unclear.code,
+        "SLA answer, calendar shop.office version 2: '1d' is unclear" in unclear.err,
+    )
+
+
+@pytest.mark.parametrize("instead", [{"1d": "8h"}, {"sla: {": "retired: true\nsla: {"}], ids=["in hours", "retired"])
+async def test_a_calendar_is_asked_about_the_newest_of_what_is_configured(
+    turnstile: Terminal, instead: dict[str, str]
+) -> None:
+    """A new run is under the newest version, so an older one's days do not matter, nor those of one that is retired."""
+    (turnstile.folder / "office.yaml").write_text(OFFICE, "utf-8")
+    assert 0 == (await turnstile("calendars", "apply", "office.yaml")).code
+    (turnstile.folder / "promising.yaml").write_text(CONFIGURED, "utf-8")
+    assert 0 == (await turnstile("slas", "apply", "promising.yaml")).code
+    newer = CONFIGURED.replace("version: 1", "version: 2")
+    for text, other in instead.items():
+        newer = newer.replace(text, other)
+    (turnstile.folder / "promising.yaml").write_text(newer, "utf-8")
+    assert 0 == (await turnstile("slas", "apply", "promising.yaml")).code
+    shorter = OFFICE.replace("version: 1", "version: 2").replace('tuesday: "09:00-17:00"', 'tuesday: "09:00-12:00"')
+    (turnstile.folder / "office.yaml").write_text(shorter, "utf-8")
+    assert 0 == (await turnstile("calendars", "apply", "office.yaml")).code
 
 
 async def test_calendars_are_applied_once(turnstile: Terminal) -> None:

@@ -14,7 +14,6 @@ from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
 from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
 from service.slas.files import read_sla
-from service.store.calendars import check_promise
 from service.store.definitions import list_definitions
 from service.store.load import load_definition
 from service.store.pool import Connection
@@ -101,8 +100,7 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
 
 
 async def _refuse_unknown(opened: Connection, config: SlaConfig) -> None:
-    """Raise CalendarError or RefusedError where a worker could not keep the promise."""
-    await check_promise(opened, config.terms)
+    """Raise RefusedError where its definition is there and has not what it names."""
     if config.definition is not None:
         versions = await list_definitions(opened, config.definition)
         definition = await load_definition(opened, config.definition, versions[0].version) if versions else None
