@@ -1,9 +1,9 @@
 """How verbs speak: tables for people, JSON lines for programs, progress and errors on stderr."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from rich.console import Console
@@ -41,9 +41,17 @@ def say_fields(fields: Mapping[str, Any]) -> None:
         OUT.print(f"{name:<{width}}  {'-' if value is None else value}", markup=False)
 
 
+class Tell(Protocol):
+    """Tells how many are done, what is waited for if so, and of how many where that was not known before."""
+
+    def __call__(self, done: int, waiting: str | None = None, *, total: int | None = None) -> None:
+        """Show it."""
+        ...
+
+
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Callable[[int, str | None], None]]:
-    """Give what tells how many are done, and what is waited for if so; off a terminal only a new wait is said."""
+def progress(title: str, total: int | None = None) -> Iterator[Tell]:
+    """Give what tells how far a long work is; off a terminal only a new wait is said."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -55,14 +63,14 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int, str | Non
         task = bar.add_task(title, total=total)
         said: str | None = None
 
-        def report(done: int, waiting: str | None) -> None:
+        def tell(done: int, waiting: str | None = None, *, total: int | None = None) -> None:
             nonlocal said
-            bar.update(task, completed=done, description=waiting or title)
+            bar.update(task, completed=done, total=total, description=waiting or title)
             if waiting and waiting != said and not ERR.is_terminal:
                 ERR.print(waiting, markup=False)
             said = waiting
 
-        yield report
+        yield tell
 
 
 def complain(message: str) -> None:

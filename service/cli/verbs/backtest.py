@@ -13,9 +13,9 @@ from service.backtest import backtest as judge_recorded
 from service.broker.positions import reading as reading_topics
 from service.cli.exits import Exit, RefusedError, UnreadableError
 from service.cli.main import run
-from service.cli.output import OUT, say_json, say_table
+from service.cli.output import OUT, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
-from service.cli.verbs.backtest_slas import CalendarOption, TargetOption, backtest_slas, bar
+from service.cli.verbs.backtest_slas import CalendarOption, TargetOption, backtest_slas
 from service.cli.verbs.definitions import definitions, usable
 from service.cli.verbs.options import AsJson, read_text
 from service.settings import Settings
@@ -86,7 +86,7 @@ async def _compare(
     ):
         if not await list_definitions(connection, name):
             raise RefusedError(f"no definition {name} is in the store, so no commands were decided by it")
-        with bar(name) as report:
+        with progress(name) as tell:
             return await judge_recorded(
                 connection,
                 reader,
@@ -94,7 +94,7 @@ async def _compare(
                 name,
                 since=since,
                 limit=workflows,
-                report=report,
+                report=lambda done, total: tell(done, total=total),
             )
 
 

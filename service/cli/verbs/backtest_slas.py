@@ -1,22 +1,20 @@
 """`definitions backtest --calendar|--target`: how many recorded SLAs another calendar or target would have broken."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from domain.sla_backtest import Example, Judged, Terms
 from domain.target import working_time
 from service.cli.exits import Exit, RefusedError, UnreadableError
 from service.cli.main import run
-from service.cli.output import ERR, OUT, say_json, say_table
+from service.cli.output import OUT, progress, say_json, say_table
 from service.cli.surroundings import database_url, settings
 from service.cli.verbs.wording import length_of
-from service.sla_backtest import Report, SlaBacktest, SlaComparison, UnusableTermsError
+from service.sla_backtest import SlaBacktest, SlaComparison, UnusableTermsError
 from service.store.calendars import newest_calendar
 from service.store.definitions import list_definitions
 from service.store.migrating import STATEMENT_SECONDS_MAX
@@ -51,19 +49,6 @@ def backtest_slas(
         raise typer.Exit(Exit.REFUSED)
 
 
-@contextmanager
-def bar(name: str) -> Iterator[Report]:
-    """Give what tells how many are done, of how many."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as shown:
-        task = shown.add_task(name, total=None)
-
-        def report(done: int, total: int) -> None:
-            shown.update(task, completed=done, total=total)
-
-        yield report
-
-
 def _targets(texts: Sequence[str]) -> Terms:
     targets: dict[str, str] = {}
     by_priority: dict[tuple[str, str], str] = {}
@@ -91,8 +76,8 @@ async def _judge(of: str, calendar: str | None, terms: Terms, since: datetime | 
             terms = Terms(terms.targets, terms.by_priority, await _version(connection, calendar))
         judging = SlaBacktest(connection, chosen.decision_clock, of, terms)
         try:
-            with bar(of) as report:
-                found = await judging.run(since=since, limit=limit, report=report)
+            with progress(of) as tell:
+                found = await judging.run(since=since, limit=limit, report=lambda done, total: tell(done, total=total))
         except UnusableTermsError as error:
             raise RefusedError(str(error)) from error
     promised = judging.promised

@@ -80,7 +80,7 @@ async def _play(chosen: Settings, plan: Plan) -> tuple[Simulated, list[Promised]
         logical_time(address, chosen.topics, name="simulate") as time,
     ):
         with progress(f"{plan.workflows} workflows, {plan.days:g} days", plan.steps) as tell:
-            done = await simulate(plan, client, time, partial(count_due, connection), lambda step: tell(step, None))
+            done = await simulate(plan, client, time, partial(count_due, connection), tell)
         return done, await promised(connection, plan.prefix)
 
 

@@ -1,15 +1,13 @@
 """`verify`: the store held against its own history."""
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.cli.exits import Exit
 from service.cli.main import app, run
-from service.cli.output import ERR, OUT, complain, say_json
+from service.cli.output import OUT, complain, progress, say_json
 from service.cli.surroundings import database_url, settings
 from service.cli.verbs.options import AsJson
 from service.store import schema
-from service.store.verify import Progress as Folded
 from service.store.verify import Verified
 from service.store.verify import verify as verify_store
 
@@ -25,14 +23,8 @@ def verify(*, as_json: AsJson = False) -> None:
 
     async def work() -> Verified:
         await schema.check(url)
-        columns = (TextColumn("folding"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar:
-            task = bar.add_task("folding", total=None)
-
-            def report(folded: Folded) -> None:
-                bar.update(task, completed=folded.workflows, total=folded.total)
-
-            return await verify_store(url, report)
+        with progress("folding") as tell:
+            return await verify_store(url, lambda folded: tell(folded.workflows, total=folded.total))
 
     result = run(work())
     if as_json:
