@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import orjson
 
@@ -16,7 +16,7 @@ from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
 from service.slas.files import compile_stored as compile_sla
 from service.store.pool import Connection, faults_of
-from service.store.versions import is_applied
+from service.store.versions import Stored, is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from from calendar"
 
@@ -33,15 +33,9 @@ class CalendarError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCalendar:
-    """A calendar's version as the store has it; `holidays` are names by date, from the library `holidays_from`."""
+class StoredCalendar(Stored):
+    """A calendar's version; `holidays` are names by date, from the library `holidays_from`."""
 
-    name: str
-    version: int
-    digest: str
-    applied_at: datetime
-    applied_by: str | None
-    source: str
     body: str
     holidays: str
     holidays_from: str

@@ -2,25 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from domain.definition import Definition
 from service.definitions.files import Parsed
 from service.store.calendars import check_promise
 from service.store.pool import Connection, faults_of
-from service.store.versions import is_applied
+from service.store.versions import Stored, is_applied
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDefinition:
-    """A definition's version as the store has it; `open` counts workflows that are not in a terminal state."""
+class StoredDefinition(Stored):
+    """A definition's version; `open` counts workflows that are not in a terminal state."""
 
-    name: str
-    version: int
-    digest: str
-    applied_at: datetime
-    applied_by: str | None
-    source: str
     workflows: int
     open: int
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 
@@ -10,21 +9,15 @@ from domain.sla_config import NOTHING, Configured, SlaConfig
 from service.slas.files import ParsedSla, compile_stored
 from service.store.calendars import check_promise
 from service.store.pool import Connection, faults_of
-from service.store.versions import is_applied
+from service.store.versions import Stored, is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body from sla_config"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSla:
-    """A configured SLA's version as the store has it."""
+class StoredSla(Stored):
+    """A configured SLA's version."""
 
-    name: str
-    version: int
-    digest: str
-    applied_at: datetime
-    applied_by: str | None
-    source: str
     body: str
 
     def compiled(self) -> SlaConfig:

@@ -1,10 +1,24 @@
 """What is stored in versions that never change: definitions, calendars and configured SLAs."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from service.store.pool import Connection
 
 Kind = Literal["definition", "calendar", "sla_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A version as the store has it; `source` is the text that was applied."""
+
+    name: str
+    version: int
+    digest: str
+    applied_at: datetime
+    applied_by: str | None
+    source: str
 
 
 class VersionTakenError(Exception):

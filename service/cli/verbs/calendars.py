@@ -15,7 +15,7 @@ from service.cli.output import say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, told, wanted
 from service.store.calendars import StoredCalendar, apply_calendar, list_calendars
 
 calendars = typer.Typer(no_args_is_help=True, help="Check, apply, list and show calendars, and reckon with them.")
@@ -139,8 +139,7 @@ async def _stored(name: str | None) -> Sequence[StoredCalendar]:
 
 
 def _json(each: StoredCalendar) -> dict[str, object]:
-    fields = ("name", "version", "digest", "applied_at", "applied_by", "holidays_from")
-    return {field: getattr(each, field) for field in fields}
+    return told(each, "holidays_from")
 
 
 def _clock(microseconds: int) -> str:

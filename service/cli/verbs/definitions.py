@@ -17,7 +17,7 @@ from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import STDIN, AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, told, wanted
 from service.definitions.files import Parsed, read_definition
 from service.store.definitions import StoredDefinition, apply_definition, list_definitions
 from service.store.load import load_definition
@@ -157,5 +157,4 @@ async def _of_store(name: str, version: int | None) -> Definition:
 
 
 def _json(each: StoredDefinition) -> dict[str, object]:
-    fields = ("name", "version", "digest", "applied_at", "applied_by", "workflows", "open")
-    return {field: getattr(each, field) for field in fields}
+    return told(each, "workflows", "open")

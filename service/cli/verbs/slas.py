@@ -12,7 +12,7 @@ from service.cli.output import say_json, say_table
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson, read_text
 from service.cli.verbs.reach import asking, changing
-from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, wanted
+from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, told, wanted
 from service.slas.files import read_sla
 from service.store.definitions import list_definitions
 from service.store.load import load_definition
@@ -123,6 +123,5 @@ async def _stored(name: str | None) -> Sequence[StoredSla]:
 
 def _json(each: StoredSla) -> dict[str, object]:
     config = each.compiled()
-    fields = ("name", "version", "digest", "applied_at", "applied_by")
     about = {"sla": config.terms.name, "definition": config.definition, "kind": config.kind, "retired": config.retired}
-    return {field: getattr(each, field) for field in fields} | about
+    return told(each) | about

@@ -1,4 +1,4 @@
-"""What is said alike of definitions and calendars: documents checked, and stored in versions that never change."""
+"""What verbs say alike of what is applied in versions that never change: definitions, calendars, configured SLAs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
@@ -8,18 +8,10 @@ import typer
 from domain.findings import Finding
 from service.cli.exits import Exit, RefusedError
 from service.cli.output import ERR, OUT, say_json
+from service.store.versions import Stored
 
 
-class Version(Protocol):
-    """One version as it is stored."""
-
-    @property
-    def version(self) -> int:
-        """Return its number."""
-        ...
-
-
-class Named(Version, Protocol):
+class Named(Protocol):
     """A document that was read."""
 
     @property
@@ -27,8 +19,13 @@ class Named(Version, Protocol):
         """Return its name."""
         ...
 
+    @property
+    def version(self) -> int:
+        """Return its number."""
+        ...
 
-V = TypeVar("V", bound=Version)
+
+V = TypeVar("V", bound=Stored)
 
 
 def say_finding(finding: Finding, name: str, *, as_json: bool) -> None:
@@ -74,6 +71,12 @@ def say_applied(name: str, version: int, digest: str, *, applied: bool, as_json:
 def say_source(source: str) -> None:
     """Print a document as it was applied."""
     OUT.file.write(source if source.endswith("\n") else f"{source}\n")
+
+
+def told(each: Stored, *more: str) -> dict[str, object]:
+    """Return what is told of a version to programs, and more of its fields."""
+    fields = ("name", "version", "digest", "applied_at", "applied_by", *more)
+    return {field: getattr(each, field) for field in fields}
 
 
 def wanted(found: Sequence[V], kind: str, name: str, version: int | None) -> V:
