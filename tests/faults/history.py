@@ -23,6 +23,7 @@ NUMBER = "load-number"
 """The header under which the client numbers what it sends; a forwarded copy keeps it."""
 FOLLOW_UP = "turnstile_depth"
 """The header of what the service sends to itself."""
+TOO_MANY_PARKED = "parked < parked_max"
 BINDS_NO_ID = frozenset({"COMMAND_ID_REUSED", "EXPIRED", "INVALID_COMMAND", "PREDICATE_UNAVAILABLE"})
 
 
@@ -195,7 +196,8 @@ class _Run:
 
     def _in_turn(self, row: Row) -> Iterator[Violation]:
         """Compare a decision's place with the one before it of the same workflow on the same partition."""
-        if row["reply"] is None or orjson.loads(row["reply"]).get("rejection", {}).get("code") == "INVALID_COMMAND":
+        rejection = {} if row["reply"] is None else orjson.loads(row["reply"]).get("rejection", {})
+        if row["reply"] is None or rejection.get("code") == "INVALID_COMMAND" or turned_away(rejection):
             return  # what needs no workflow need not wait for it
         name, offset = (row["part"], row["workflow_id"]), row["record_offset"]
         self.findings.counts["answered after later ones"] += offset < self._answered[row["part"]]
@@ -414,6 +416,11 @@ def _letter_id(letter: dict[str, Any]) -> str:
 def _numbered(letter: dict[str, Any], number: int) -> str:
     """Name a letter; a tick has no exactly-once position, so two owners may each put the same one aside."""
     return f"{_letter_id(letter)} {number}" if letter["topic"].endswith(".scheduler") else _letter_id(letter)
+
+
+def turned_away(rejection: Mapping[str, Any]) -> bool:
+    """Say whether a command was refused because too many are parked: at once, before those that wait."""
+    return bool(rejection.get("why", {}).get("clause") == TOO_MANY_PARKED)
 
 
 def _expected_version(record: Record) -> int | None:

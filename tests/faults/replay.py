@@ -32,7 +32,7 @@ from handlers.parking import judged
 from handlers.ports import Guards
 from service.definitions.files import read_definition, shipped
 from service.predicates.engines import Engines
-from tests.faults.history import Record, Row
+from tests.faults.history import Record, Row, turned_away
 from tests.faults.published import Kind, Violation
 
 COMMAND_BYTES_MAX = 256 * 1024
@@ -84,6 +84,9 @@ class Replay:
 
     async def _again(self, row: Row, received: Readable, reply: dict[str, Any]) -> list[Violation]:
         code = reply.get("rejection", {}).get("code")
+        if turned_away(reply.get("rejection", {})):
+            self.counts["turned away"] += 1
+            return []
         earlier = known(
             received.command,
             received.digest,

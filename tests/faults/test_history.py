@@ -231,6 +231,17 @@ def test_every_kind_of_violation_is_planted_somewhere() -> None:
     assert set(Kind) - elsewhere == set().union(*PLANTED.values(), *PROMISES.values())
 
 
+async def test_a_command_may_be_turned_away_before_those_that_wait() -> None:
+    """Where too many are parked the next one is refused at once, and those before it are decided later."""
+    told = await clean()
+    swapped_in_the_store(told)
+    first = told.journal[30]
+    assert [Kind.OUT_OF_TURN] == [each.kind for each in check(told.history()).violations if "comes after" in each.what]
+    refused = {"code": "PREDICATE_UNAVAILABLE", "why": {"clause": "parked < parked_max"}}
+    first["reply"] = canonical(orjson.loads(first["reply"]) | {"rejection": refused})
+    assert Kind.OUT_OF_TURN not in check(told.history()).kinds
+
+
 async def test_two_different_outcomes_of_one_command_are_found() -> None:
     """A command that was answered and is a dead letter as well has two outcomes."""
     told = await clean()
