@@ -6,7 +6,7 @@ One file for each partition of a topic and for each table, a JSON line a record;
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,16 +15,16 @@ import asyncpg
 import orjson
 
 from contracts.topics import Topics
-from domain.definition import Definition
 from handlers.ports import Guards
 from service.app import Endpoints
+from service.definitions.files import read_definition
 from service.predicates.engines import Engines
 from service.settings import Settings
 from service.store.pool import SCHEMA
 from tests.e2e.outside import READ_SECONDS_MAX, committed, end_offsets
 from tests.faults.history import Findings, History, Record, Sent, check
 from tests.faults.published import Kind
-from tests.faults.replay import Replay, shipped_definitions
+from tests.faults.replay import Replay
 from tests.faults.sender import Sender
 
 TOPICS = ("commands", "events", "replies", "dead_letters", "alerts")
@@ -38,6 +38,7 @@ TABLES = {
     "partitions": """
         select part, next_offset, next_seq, published_seq, incarnation::text, tick_time from partition order by part
     """,
+    "definitions": "select source from definition order by name, version",
     "counters": "select definition, open from open_count",
     "slas": "select workflow_id, name, run, status, is_open from sla",
     "timers": "select workflow_id, name, due_at from timer",
@@ -87,18 +88,12 @@ def journal_of(folder: Path) -> Iterator[dict[str, Any]]:
     return _rows(folder, "journal")
 
 
-async def judge(
-    folder: Path,
-    *,
-    repeats: bool = False,
-    definitions: Mapping[str, Definition] | None = None,
-    guards: Guards | None = None,
-) -> Findings:
-    """Check a folder, and decide its commands again, by the shipped definitions and CEL unless others are given."""
+async def judge(folder: Path, *, repeats: bool = False, guards: Guards | None = None) -> Findings:
+    """Check a folder, and decide its commands again, by the definitions in it and CEL unless `guards` are given."""
     findings = check(opened(folder), repeats=repeats)
     replay = Replay(
         {row["part"]: UUID(row["incarnation"]) for row in _rows(folder, "partitions")},
-        (definitions or shipped_definitions()).values(),
+        [parsed for row in _rows(folder, "definitions") if (parsed := read_definition(row["source"]).definition)],
         guards or Engines(),
     )
     if not findings.kinds & {Kind.GAP, Kind.OUT_OF_TURN, Kind.BROKEN_CHAIN, Kind.LOST_RECORD}:

@@ -108,7 +108,6 @@ class Promises:
         if tick_time is None:
             return
         for name, record in (orjson.loads(row["body"]).get("slas") or {}).items():
-            self.counts["SLAs"] += 1
             if "next_at" in record and read(record["next_at"]) < _instant(tick_time) - SLACK:
                 what = f"step {record.get('step', AT_RISK)} of {name} was due at {record['next_at']}"
                 yield Violation(Kind.OVERDUE, row["workflow_id"], f"{what}, its partition is at {tick_time}")
@@ -158,6 +157,7 @@ class Promises:
         told = event["details"]["sla"] if step is not None or event["event_type"] == "SLA_MET" else None
         for name, record in event.get("slas", {}).items():
             of = RunOf(event["workflow_id"], name, record["run"])
+            self.counts["SLAs"] += of not in self._runs
             progress = self._runs.setdefault(of, Progress(record))
             progress.record = record
             self._open[event["workflow_id"], name] = of

@@ -1,7 +1,7 @@
 """The long form: rounds of faults under load until the total is reached, each on servers of its own, each judged.
 
 `python -m tests.faults.run` goes on where the last run stopped. A violation ends it, keeps the evidence and says how
-to play the round again; so does a fault that never struck.
+to play the round again; so does a round in which no SLA breached, and a fault that never struck.
 """
 
 import argparse
@@ -22,12 +22,16 @@ from service.app import Endpoints
 from service.cli.surroundings import prepare
 from service.local.stack import LocalStack, erase
 from service.settings import Delivery, Settings
+from tests.e2e.load import commands
+from tests.e2e.outside import define
 from tests.faults.evidence import journal_of
 from tests.faults.faults import Fault, faults
 from tests.faults.history import Findings
 from tests.faults.points import Action
-from tests.faults.stage import Cast, Stage, staged
-from tests.faults.tally import Tally, gaps
+from tests.faults.sender import spoilt
+from tests.faults.stage import WORKFLOWS, Cast, Stage, staged
+from tests.faults.storm import SAMPLE, amid, judged
+from tests.faults.tally import PROMISED, Tally, gaps, unseen
 
 MODES: tuple[Delivery, ...] = ("exactly-once", "exactly-once", "at-least-once")
 """Every third round publishes at least once."""
@@ -54,7 +58,7 @@ class Plan:
 
 
 def main() -> int:
-    """Play rounds until the total is reached; returns 1 where a promise was broken or a fault never struck."""
+    """Play rounds until the total is reached; returns 1 where a promise was broken, or none was put to the test."""
     arguments = _arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the client's words about a broker that is away
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -124,9 +128,12 @@ async def _round(plan: Plan, tally: Tally, kept: Path) -> int:
     tally.rounds += 1
     tally.counts[plan.delivery].update(findings.counts)
     tally.violations += len(findings.violations)
+    _say(f"  promises: {', '.join(f'{findings.counts[name]} {name}' for name in PROMISED)}")
     for violation in findings.violations[:50]:
         _say(str(violation))
-    if findings.violations:
+    for name in unseen(findings.counts):
+        _say(f"  there were no {name}: that shows nothing")
+    if findings.violations or unseen(findings.counts):
         _keep(folder, kept, plan)
         return 1
     shutil.rmtree(folder)
@@ -142,18 +149,26 @@ async def _play(plan: Plan, tally: Tally, folder: Path) -> Findings:
     async with stack as local:
         endpoints = Endpoints(local.bootstrap_servers, local.database_url)
         await prepare(settings, endpoints)
-        async with staged(settings, endpoints, folder, Cast(plan.seed, 3, plan.per_second), stack=stack) as stage:
+        await define(endpoints, SAMPLE)
+        async with staged(settings, endpoints, folder, _cast(plan), stack=stack) as stage:
             await stage.until_shared()
             await stage.keep_still(CALM_SECONDS)
             measured: dict[str, list[float]] = {"kill": [], "stop": []}
             for fault in plan.faults:
                 await _strike(stage, fault, tally, measured)
-            findings = await stage.verdict()
+            findings = await judged(stage)
             for what, window in stage.windows.items():
                 tally.heard(f"{plan.delivery}, {what}", stage.latencies(window))
     for what, at in measured.items():
         tally.resumed[what] += gaps(journal_of(folder / "evidence"), at, reach_seconds=REACH_SECONDS[what])
     return findings
+
+
+def _cast(plan: Plan) -> Cast:
+    """Return three workers, and a client that sends all sorts of commands with a storm of breaches among them."""
+    bodies = amid(commands(seed=plan.seed, workflows=WORKFLOWS), seed=plan.seed)
+    stream = spoilt(bodies, seed=plan.seed, partitions=PARTITIONS)
+    return Cast(plan.seed, hands=3, per_second=plan.per_second, stream=stream)
 
 
 async def _strike(stage: Stage, fault: Fault, tally: Tally, measured: dict[str, list[float]]) -> None:

@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaError
 
 from service.app import Endpoints
 from service.settings import Settings
-from tests.e2e.load import commands
 from tests.e2e.outside import Put, committed_reader, producer, put
 from tests.faults.history import NUMBER, Sent
 
@@ -26,28 +25,36 @@ PATIENCE_MS = 120_000
 """How long a record may wait for a broker that is away; then its fate is unknown."""
 
 
-class Sender:
-    """A steady client of one service; `log` and `answers` are what it knows.
+def spoilt(bodies: Iterator[dict[str, Any]], *, seed: int, partitions: int) -> Iterator[Put]:
+    """Yield the records of commands, some on a wrong partition, some that are none."""
+    chance = random.Random(seed)
+    for body in bodies:
+        record, kind = put(body), chance.random()
+        if kind < WRONG_PARTITION:
+            record = record._replace(partition=chance.randrange(partitions))
+        elif kind < WRONG_PARTITION + UNREADABLE:
+            record = record._replace(value=b'{"cut off')
+        elif kind < WRONG_PARTITION + UNREADABLE + INVALID:
+            record = record._replace(value=orjson.dumps(body | {"expected_version": "seven"}))
+        yield record
 
-    What it sends may be given as a `stream`; else it makes up its own, some of it spoilt.
-    """
+
+class Sender:
+    """A steady client of one service that sends a stream without end; `log` and `answers` are what it knows."""
 
     def __init__(
         self,
         settings: Settings,
         endpoints: Endpoints,
+        stream: Iterator[Put],
         *,
-        seed: int,
         per_second: int = 300,
-        stream: Iterator[dict[str, Any]] | None = None,
     ) -> None:
         self.log: list[Sent] = []
         self.answers: dict[str, float] = {}
         self._settings, self._endpoints = settings, endpoints
         self._per_step = max(1, round(per_second * STEP_SECONDS))
-        self._chance = random.Random(seed)
-        self._spoils = stream is None
-        self._stream = stream or commands(seed=seed, workflows=40)
+        self._stream = stream
         self._pending: set[asyncio.Future[None]] = set()
         self._sending: asyncio.Task[None] | None = None
 
@@ -83,7 +90,7 @@ class Sender:
             await asyncio.sleep(max(0, next_step - loop.time()))
 
     async def _send_one(self, producer: AIOKafkaProducer, number: int) -> None:
-        record = self._record()
+        record = next(self._stream)
         sent_at = asyncio.get_running_loop().time()
         self.log.append(Sent(number, None, sent_at))
         answer = await producer.send(
@@ -101,20 +108,6 @@ class Sender:
         with suppress(KafkaError):
             at = await answer
             self.log[line] = self.log[line]._replace(place=f"{at.partition}/{at.offset}")
-
-    def _record(self) -> Put:
-        body = next(self._stream)
-        kind = self._chance.random()
-        record = put(body)
-        if not self._spoils:
-            return record
-        if kind < WRONG_PARTITION:
-            return record._replace(partition=self._chance.randrange(self._settings.partitions))
-        if kind < WRONG_PARTITION + UNREADABLE:
-            return record._replace(value=b'{"cut off')
-        if kind < WRONG_PARTITION + UNREADABLE + INVALID:
-            return record._replace(value=orjson.dumps(body | {"expected_version": "seven"}))
-        return record
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,25 +7,27 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from domain.definition import Definition
 from service.app import Endpoints
 from service.local.stack import LocalStack
 from service.settings import Settings
-from tests.e2e.outside import WorkerProcess, all_decided, environment, rows
+from tests.e2e.load import commands
+from tests.e2e.outside import Put, WorkerProcess, all_decided, environment, rows
 from tests.eventually import assert_eventually
 from tests.faults.evidence import gather, judge
 from tests.faults.history import Findings
 from tests.faults.points import Action, Arm, Strike, armed, strikes, write_down
-from tests.faults.sender import Sender
+from tests.faults.sender import Sender, spoilt
 
 PATIENCE_SECONDS = 90.0
 """How long anything may take to come right again; far beyond every timeout of the service."""
+WORKFLOWS = 40
+"""How many there are from the start in a load of all sorts."""
 
 
 class Hand(WorkerProcess):
@@ -217,7 +219,7 @@ class Stage:
         for hand in self.hands:
             await hand.end()
 
-    async def verdict(self, definitions: Mapping[str, Definition] | None = None) -> Findings:
+    async def verdict(self) -> Findings:
         """Send no more, wait until all is decided and published, stop everything and judge what is left."""
         await self.sender.settle()
         with suppress(AssertionError):  # what is left undone is among the findings
@@ -229,7 +231,7 @@ class Stage:
         evidence = self.folder / "evidence"
         await gather(self.settings, self.endpoints, self.sender, evidence)
         repeats = self.settings.delivery == "at-least-once" and bool(self.struck)
-        return await judge(evidence, repeats=repeats, definitions=definitions)
+        return await judge(evidence, repeats=repeats)
 
     async def _turns(self) -> dict[int, int]:
         return {row["part"]: row["turn"] for row in await rows(self.endpoints, "select part, turn from partition")}
@@ -237,14 +239,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who acts: `hands` workers, armed and mutated one by one as far as given; how fast the client sends, and what."""
+    """Who acts: `hands` workers, armed and mutated one by one as far as given; how fast the client sends, and what.
+
+    Unless a `stream` is given it sends all sorts of commands, some of them spoilt.
+    """
 
     seed: int
     hands: int = 3
     per_second: int = 120
     arms: Sequence[Sequence[Arm]] = ()
     mutants: Sequence[str] = ()
-    stream: Iterator[dict[str, Any]] | None = None
+    stream: Iterator[Put] | None = None
 
 
 @asynccontextmanager
@@ -255,7 +260,10 @@ async def staged(
     crew = [Hand(settings, endpoints, folder, f"worker-{number}") for number in range(cast.hands)]
     for hand, mutant in zip(crew, cast.mutants, strict=False):
         hand.mutant = mutant
-    sender = Sender(settings, endpoints, seed=cast.seed, per_second=cast.per_second, stream=cast.stream)
+    stream = cast.stream or spoilt(
+        commands(seed=cast.seed, workflows=WORKFLOWS), seed=cast.seed, partitions=settings.partitions
+    )
+    sender = Sender(settings, endpoints, stream, per_second=cast.per_second)
     stage = Stage(settings, endpoints, folder, sender, crew, random.Random(cast.seed), stack)
     async with AsyncExitStack() as leaving:
         leaving.push_async_callback(stage.leave)

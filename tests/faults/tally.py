@@ -79,6 +79,8 @@ class Tally:
         return "\n".join(lines)
 
 
+PROMISED = ("SLAs", "met", "breaches", "rungs")
+"""What became of the promises of a round."""
 SHOWN = (
     "commands",
     "accepted",
@@ -88,7 +90,13 @@ SHOWN = (
     "dead letters",
     "answered after later ones",
     "decided again",
+    *PROMISED,
 )
+
+
+def unseen(counts: Mapping[str, int]) -> list[str]:
+    """Return what did not happen to any promise of a round, which then shows nothing about it."""
+    return [name for name in PROMISED if not counts.get(name)]
 
 
 def gaps(journal: Iterable[Row], strikes: Iterable[float], *, reach_seconds: float) -> list[float]:

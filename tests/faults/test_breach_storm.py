@@ -1,9 +1,7 @@
 """A storm of breaches while workers and the tick emitter are struck: each promise is broken once, and told of once."""
 
-import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,66 +9,21 @@ import orjson
 import pytest
 
 from service.app import Endpoints
-from service.definitions.files import read_definition
 from service.settings import Settings
-from tests.e2e.outside import command, creation, define, rows
+from tests.e2e.outside import define, put, rows
 from tests.eventually import assert_eventually
 from tests.faults.evidence import opened
 from tests.faults.faults import kill_anywhere, no_faketime, shift_clock
 from tests.faults.history import Findings
 from tests.faults.stage import PATIENCE_SECONDS, Cast, Stage, staged
+from tests.faults.storm import LADDER, SAMPLE, judged, storm
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
-
-SAMPLE = """
-name: lab.sample
-version: 1
-states: {received: {initial: true}, shelved: {}, tested: {}, escalated: {}, reported: {terminal: true}}
-transitions:
-  - {name: test, from: [received, escalated], to: tested}
-  - {name: shelve, from: [received, escalated], to: shelved}
-  - {name: fetch, from: shelved, to: received}
-  - {name: escalate, from: received, to: escalated}
-  - {name: again, from: tested, to: received}
-  - {name: report, from: tested, to: reported}
-slas:
-  - name: testing
-    target: 3s
-    warning: 1s
-    starts: [received]
-    holds: [shelved]
-    stops: [tested]
-    ladder:
-      - {after: 0s, alert: lab-lead}
-      - {after: 2s, priority: high, transition: escalate}
-      - {after: 4s, alert: director}
-  - {name: reporting, target: 30m, stops: [reported]}
-"""
-DEFINITION = read_definition(SAMPLE).definition
-LADDER = 3
-
-
-def storm(seed: int) -> Iterator[dict[str, Any]]:
-    """Yield samples without end, of which most are tested late or never, and what is done with the newest of them."""
-    chance = random.Random(seed)
-    number = 0
-    while True:
-        kind = chance.random()
-        name = f"s-{seed}-{max(number - int(chance.expovariate(0.02)), 0)}"
-        if kind < 0.3 or number == 0:
-            number += 1
-            yield creation(f"s-{seed}-{number}", "lab.sample")
-        elif kind < 0.8:
-            yield command(name, transition=chance.choice(("test", "shelve", "fetch", "again", "report")))
-        elif kind < 0.95:
-            yield command(name, chance.choice(("pause_sla", "resume_sla")), sla="testing", reason="so")
-        else:
-            yield command(name, "extend_sla", sla="testing", seconds=2, reason="so")
 
 
 def acting(seed: int, *, hands: int = 3, per_second: int = 80) -> Cast:
     """Return who acts: a client that sends a storm."""
-    return Cast(seed=seed, hands=hands, per_second=per_second, stream=storm(seed))
+    return Cast(seed=seed, hands=hands, per_second=per_second, stream=map(put, storm(seed)))
 
 
 async def test_each_promise_is_broken_once_whatever_strikes(
@@ -87,7 +40,6 @@ async def test_each_promise_is_broken_once_whatever_strikes(
         await stage.until_well()
         await stage.join()
         await stage.until_shared()
-        await until_climbed(stage)
         bears(await judged(stage), stage)
 
 
@@ -113,22 +65,6 @@ async def kill_emitter(stage: Stage) -> None:
             await hand.gone()
             await hand.begin()
     await assert_eventually(expected=True, actual=leading, deadline_seconds=PATIENCE_SECONDS)
-
-
-async def until_climbed(stage: Stage) -> None:
-    """Send no more, and wait until time alone changes nothing more of a short promise."""
-    await stage.sender.settle()
-
-    async def left() -> int:
-        return len(await rows(stage.endpoints, "select 1 from timer where name = 'testing'"))
-
-    await assert_eventually(0, left, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.3)
-
-
-async def judged(stage: Stage) -> Findings:
-    """Return what the checker finds."""
-    assert DEFINITION is not None
-    return await stage.verdict({DEFINITION.name: DEFINITION})
 
 
 def bears(findings: Findings, stage: Stage) -> None:
@@ -184,7 +120,6 @@ async def test_what_passed_while_no_worker_was_there_is_recorded_once_and_the_hi
         await until_due(endpoints)
         for hand in stage.hands:
             await hand.begin()
-        await until_climbed(stage)
         bears(await judged(stage), stage)
         climbed = [event for event in published(stage, "events") if event.get("details", {}).get("rung") == LADDER]
         at_once = Counter((alert["workflow_id"], alert["timestamp"]) for alert in published(stage, "alerts"))
@@ -223,5 +158,4 @@ async def test_a_workers_own_clock_breaks_no_promise(settings: Settings, endpoin
         await stage.until_shared()
         assert 2 == await shift_clock(stage)
         await stage.until_well()
-        await until_climbed(stage)
         bears(await judged(stage), stage)

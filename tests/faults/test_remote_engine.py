@@ -19,15 +19,13 @@ import orjson
 import pytest
 
 from contracts.predicates import Verdict
-from domain.definition import Definition
 from domain.guards import Question
 from service.app import Endpoints, running
 from service.cli.surroundings import prepare
-from service.definitions.files import read_definition
 from service.predicates.dialects import PlainJson, Put
 from service.settings import Settings
 from service.store.pool import fresh_database
-from tests.e2e.outside import all_decided, command, creation, define, end_offsets, outcomes, value
+from tests.e2e.outside import all_decided, command, creation, define, end_offsets, outcomes, put, value
 from tests.eventually import assert_eventually
 from tests.faults.evidence import gather, judge
 from tests.faults.sender import Sender
@@ -201,7 +199,7 @@ async def housed(settings: Settings, servers: Endpoints, seed: int) -> AsyncIter
         for text in TEXTS.values():
             await define(endpoints, text)
         load = Load(seed)
-        sender = Sender(chosen, endpoints, seed=seed, per_second=PER_SECOND, stream=load.commands())
+        sender = Sender(chosen, endpoints, map(put, load.commands()), per_second=PER_SECOND)
         yield House(chosen, endpoints, engine, load, sender)
 
 
@@ -233,15 +231,9 @@ async def endure(house: House, strike: Strike, seconds: float, evidence: Path) -
     assert ({"accepted"}, {"accepted"}) == (set(told["creation"]), set(told[FREE]))
     assert (denied, denied | {"PREDICATE_UNAVAILABLE"}) == (set(told[WAITS]), set(told[REFUSES]))
     await gather(house.settings, house.endpoints, house.sender, evidence)
-    findings = await judge(evidence, definitions=compiled(), guards=SameJudge())
+    findings = await judge(evidence, guards=SameJudge())
     assert [] == findings.violations[:20]
     assert {} == {name: 0 for name in ("decided again", "a guard not reached") if not findings.counts[name]}
-
-
-def compiled() -> dict[str, Definition]:
-    """Return the three definitions."""
-    found = [read_definition(text).definition for text in TEXTS.values()]
-    return {definition.name: definition for definition in found if definition is not None}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.faults.faults import faults
 from tests.faults.run import FAULTS_A_ROUND, planned
-from tests.faults.tally import Tally, gaps
+from tests.faults.tally import PROMISED, Tally, gaps, unseen
 
 
 def test_a_total_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -29,6 +29,16 @@ def test_a_total_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_an_empty_total_has_a_table() -> None:
     """A run that was stopped in its first round can still say so."""
     assert "0 rounds, 0 commands, 0 kills and pauses, 0 violations" in Tally().table()
+
+
+def test_a_round_says_what_it_shows_of_promises() -> None:
+    """How many there were, were kept and broken is in the table; a round in which none was broken shows nothing."""
+    tally = Tally()
+    tally.counts["exactly-once"].update({"SLAs": 9, "met": 4, "breaches": 5, "rungs": 12})
+    assert "SLAs 9, met 4, breaches 5, rungs 12" in tally.table()
+    assert [] == unseen(tally.counts["exactly-once"])
+    assert ["breaches", "rungs"] == unseen({"SLAs": 9, "met": 9})
+    assert list(PROMISED) == unseen({})
 
 
 def test_the_longest_pause_around_a_strike_is_found() -> None:
