@@ -69,7 +69,7 @@ async def test_an_hour_without_a_worker_is_made_good_at_once(
         logical_time(endpoints.bootstrap_servers, found.topics, name="a test") as time,
         worker_process(found, endpoints, tmp_path / "worker.log") as worker,
     ):
-        await assert_eventually(found.partitions, worker.owned, deadline_seconds=60)
+        await assert_eventually(found.partitions, worker.owned)
         await _send(found, endpoints, *(_at(NINE, creation(name, "lab.sample")) for name in NAMES))
         await all_decided(found, endpoints)
         await time.reach(LEFT_AT, reaching)
@@ -86,7 +86,7 @@ async def test_an_hour_without_a_worker_is_made_good_at_once(
         assert before == await _decided(endpoints)
 
         await worker.start()
-        await all_decided(found, endpoints, deadline_seconds=60)
+        await all_decided(found, endpoints)
         assert 0 == await time.reach(BACK_AT, reaching, seconds_max=60)
         await all_decided(found, endpoints)
         events, alerts = await _told(found, endpoints)
