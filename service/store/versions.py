@@ -6,6 +6,7 @@ from typing import Literal
 
 from service.store.pool import Connection
 
+APPLY_LOCK = 7405
 Kind = Literal["definition", "calendar", "sla_config"]
 
 
@@ -26,11 +27,13 @@ class VersionTakenError(Exception):
 
 
 async def is_applied(connection: Connection, kind: Kind, name: str, version: int, digest: str) -> bool:
-    """Say whether a version is stored already, and keep others from storing one until the transaction ends.
+    """Say whether a version is stored already, and keep others from storing any until the transaction ends.
+
+    One lock for all of them: what is promised is checked against calendars, and calendars against what is promised.
 
     Raises VersionTakenError where the version has another digest.
     """
-    await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"{kind} {name}")
+    await connection.execute("select pg_advisory_xact_lock($1)", APPLY_LOCK)
     stored = await connection.fetchval(
         f"select digest from {kind} where name = $1 and version = $2",  # noqa: S608 - one of the names above
         name,
