@@ -3,7 +3,7 @@
 Only `allow` opens a transition. `deny` says which clause failed on which values, `unavailable` why nobody could tell.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from contracts.envelope import Contract
 
@@ -18,8 +18,8 @@ class Guard(Contract):
     expression: str
 
 
-class Verdict(Contract):
-    """A guard's answer.
+class Verdict(NamedTuple):
+    """A guard's answer; it crosses no wire as it is, and each guarded command makes one.
 
     `clause` is the failing part of the expression, `values` what the paths it reads held (absent paths are left
     out), `cause` a sentence where the clause did not simply come out false, `policy_version` what a remote engine
@@ -27,10 +27,10 @@ class Verdict(Contract):
     """
 
     outcome: Literal["allow", "deny", "unavailable"]
+    engine: str
     clause: str | None = None
     values: dict[str, Any] | None = None
     cause: str | None = None
-    engine: str
     policy_version: str | None = None
     inputs_digest: str | None = None
     latency_us: int | None = None

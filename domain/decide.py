@@ -58,11 +58,25 @@ def decide(
     transition = _resolve(command, workflow, definition)
     if isinstance(transition, Refusal):
         return transition
-    if transition.guard is not None:
-        if verdict is None:
-            return Question(transition.guard, guard_inputs(command, workflow, circumstances))
-        if verdict.outcome != "allow":
-            return _denied(verdict, transition, workflow, definition, circumstances.now)
+    if transition.guard is None:
+        verdict = None
+    elif verdict is None:
+        return Question(transition.guard, guard_inputs(command, workflow, circumstances), transition.name)
+    return conclude(command, workflow, definition, transition, circumstances=circumstances, verdict=verdict)
+
+
+def conclude(
+    command: Command,
+    workflow: Workflow,
+    definition: Definition,
+    transition: Transition,
+    *,
+    circumstances: Circumstances,
+    verdict: Verdict | None,
+) -> Decision:
+    """Decide what is left once a command's transition is known and its guard, if it has one, has answered."""
+    if verdict is not None and verdict.outcome != "allow":
+        return _denied(verdict, transition, workflow, definition, circumstances.now)
     spent = _spent(transition, workflow, definition)
     return spent or _moved(command, workflow, definition, transition, circumstances, verdict)
 
@@ -240,7 +254,7 @@ def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, defini
 
 
 def _moved(
-    command: RequestTransition | RecoverWorkflow,
+    command: Command,
     workflow: Workflow,
     definition: Definition,
     transition: Transition,
@@ -270,7 +284,7 @@ def _moved(
         event["retry_count"] = retries
     if details:
         event["details"] = details
-    if verdict is not None and transition.guard is not None:
+    if verdict is not None:
         event["verdict"] = kept(verdict, circumstances.now)
     return Accepted((event,), evolve(workflow, event), -1 if closes else 0)
 

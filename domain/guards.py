@@ -1,9 +1,8 @@
 """A guard put to its engine: what is asked and what the engine may look at."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.predicates import Guard, Verdict
 from domain.canonical import canonical
@@ -13,9 +12,10 @@ _DIGITS = 32
 VARIABLES = ("workflow", "command", "actor", "children", "slas", "now")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A guard and its inputs: plain JSON under each of `VARIABLES`, `now` as RFC 3339 text.
+
+    `transition` is the name of the one that it guards.
 
     No text may hold a NUL: the CEL library ends a text there, so that "admin", NUL, "x" would equal "admin".
     The decoder refuses such commands before they come here.
@@ -23,6 +23,7 @@ class Question:
 
     guard: Guard
     inputs: Mapping[str, Any]
+    transition: str = ""
 
     def digest(self) -> str:
         """Return what `contracts.predicates.Provenance` calls the digest of the inputs."""
@@ -31,12 +32,13 @@ class Question:
 
 def kept(verdict: Verdict, now: str) -> dict[str, Any]:
     """Return what is kept of a verdict with the decision made at `now`; what is not known is left out."""
-    found = {
-        "outcome": verdict.outcome,
-        "engine": verdict.engine,
-        "policy_version": verdict.policy_version,
-        "inputs_digest": verdict.inputs_digest,
-        "latency_us": verdict.latency_us,
-        "asked_at": None if verdict.asked_at == now else verdict.asked_at,
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    found: dict[str, Any] = {"outcome": verdict.outcome, "engine": verdict.engine}
+    if verdict.policy_version is not None:
+        found["policy_version"] = verdict.policy_version
+    if verdict.inputs_digest is not None:
+        found["inputs_digest"] = verdict.inputs_digest
+    if verdict.latency_us is not None:
+        found["latency_us"] = verdict.latency_us
+    if verdict.asked_at is not None and verdict.asked_at != now:
+        found["asked_at"] = verdict.asked_at
+    return found

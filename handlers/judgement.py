@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
-from domain.decide import NOWHERE, decide
+from domain.decide import NOWHERE, conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
 from domain.guards import Question
@@ -209,24 +209,25 @@ class Judgement:
         decision = decide(
             received.command, workflow, definition, facts=facts, circumstances=circumstances, target=target
         )
-        if isinstance(decision, Question) and workflow is not None and definition is not None:
-            verdict = self._parking.ask(
-                self._guards,
-                decision,
-                offset=received.record.offset,
-                workflow_id=workflow.workflow_id,
-                version=workflow.version,
-            )
-            if verdict is None:
-                return Unanswered("its guard has not answered yet", asked=True)
-            if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":
-                return Unanswered(f"its guard could not be asked: {verdict.cause}", asked=False)
-            decision = decide(
-                received.command, workflow, definition, facts=facts, circumstances=circumstances, verdict=verdict
-            )
-        if isinstance(decision, Question):
-            raise TypeError("a decision asks again although it has its verdict")
-        return decision
+        if not isinstance(decision, Question):
+            return decision
+        if workflow is None or definition is None:
+            raise TypeError("a guard is asked about no workflow")
+        verdict = self._parking.ask(
+            self._guards,
+            decision,
+            offset=received.record.offset,
+            workflow_id=workflow.workflow_id,
+            version=workflow.version,
+        )
+        if verdict is None:
+            return Unanswered("its guard has not answered yet", asked=True)
+        if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":
+            return Unanswered(f"its guard could not be asked: {verdict.cause}", asked=False)
+        transition = definition.by_name[workflow.state, decision.transition]
+        return conclude(
+            received.command, workflow, definition, transition, circumstances=circumstances, verdict=verdict
+        )
 
     async def _attend(
         self, received: Readable, accepted: Accepted, workflow: Workflow | None, definition: Definition

@@ -14,7 +14,6 @@ from functools import partial
 from itertools import islice
 from math import inf
 from time import perf_counter
-from typing import Any
 
 from contracts.predicates import Verdict
 from domain.guards import Question
@@ -32,12 +31,9 @@ def not_before(now: datetime, attempts: int) -> datetime:
 
 def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
     """Return a verdict with what was asked, when, and how long the answer took."""
-    asked: dict[str, Any] = {
-        "inputs_digest": question.digest(),
-        "latency_us": round(seconds * 1e6),
-        "asked_at": question.inputs["now"],
-    }
-    return verdict.model_copy(update=asked)
+    return verdict._replace(
+        inputs_digest=question.digest(), latency_us=round(seconds * 1e6), asked_at=question.inputs["now"]
+    )
 
 
 def entry(received: Readable, reason: ParkReason, detail: str, now: datetime, until: datetime) -> Parked:

@@ -85,6 +85,8 @@ class Engines:
 
     def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
         """Answer each question in its place; where no engine needs to wait, the future is done."""
+        if len(questions) == 1:
+            return self._ask(questions[0].guard.engine, questions)
         names = dict.fromkeys(question.guard.engine for question in questions)
         if len(names) == 1:
             return self._ask(next(iter(names)), questions)

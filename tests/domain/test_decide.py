@@ -310,7 +310,7 @@ def test_a_guarded_transition_keeps_what_opened_it() -> None:
     told: dict[str, Any] = {"engine": "remote", "policy_version": "7", "inputs_digest": "ab" * 16, "latency_us": 5012}
     verdict = Verdict(outcome="allow", asked_at=NOW, **told)
     assert {"outcome": "allow", **told} == accepted(replace(MOVE, verdict=verdict)).events[0]["verdict"]
-    earlier = verdict.model_copy(update={"asked_at": "2026-11-21T09:29:58.000000Z"})
+    earlier = verdict._replace(asked_at="2026-11-21T09:29:58.000000Z")
     event = accepted(replace(MOVE, verdict=earlier)).events[0]
     assert {"outcome": "allow", **told, "asked_at": "2026-11-21T09:29:58.000000Z"} == event["verdict"]
     assert accepted(replace(MOVE, verdict=verdict)).workflow == accepted(replace(MOVE, verdict=earlier)).workflow
