@@ -35,6 +35,8 @@ def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
 def _has_float(items: Iterable[Any]) -> bool:
     for item in items:
         kind = type(item)
+        if kind is str or kind is int or item is None:  # nearly all are
+            continue
         if kind is float:
             return True
         if item and kind in _CONTAINERS and _has_float(item.values() if kind is dict else item):
