@@ -21,13 +21,6 @@ def evolve(workflow: Workflow | None, event: Json) -> Workflow:
     transition, with `metadata` a merge patch; `changed` in its details are fields that get other values. The records
     in `slas` take the places of those before. Raises ValueError where the event does not follow the workflow.
     """
-    after = _changed(workflow, event)
-    if "slas" in event:
-        after = after._replace(slas={**(after.slas or {}), **event["slas"]})
-    return after
-
-
-def _changed(workflow: Workflow | None, event: Json) -> Workflow:
     if workflow is None:
         return _created(event)
     if event["sequence"] != workflow.sequence + 1:
@@ -41,6 +34,7 @@ def _changed(workflow: Workflow | None, event: Json) -> Workflow:
         sequence=event["sequence"],
         updated_at=event["timestamp"],
         metadata=merge_patch(workflow.metadata, event["metadata"]) if "metadata" in event else workflow.metadata,
+        slas=_promised(workflow, event),
         **event.get("details", {}).get("changed", {}),
     )
 
@@ -67,6 +61,10 @@ def merge_patch(target: Json, patch: Json) -> dict[str, Any]:
     return merged
 
 
+def _promised(workflow: Workflow, event: Json) -> dict[str, Any] | None:
+    return {**(workflow.slas or {}), **event["slas"]} if "slas" in event else workflow.slas
+
+
 def _created(event: Json) -> Workflow:
     details = event.get("details", {})
     if event["sequence"] != 1:
@@ -85,6 +83,7 @@ def _created(event: Json) -> Workflow:
         metadata=event.get("metadata", {}),
         tenant=event.get("tenant"),
         initiated_by=event.get("actor"),
+        slas=event.get("slas"),
         **{field: details[field] for field in CREATED_DETAILS if field in details},
     )
 
@@ -103,6 +102,7 @@ def _moved(workflow: Workflow, event: Json) -> Workflow:
         retry_count=event.get("retry_count", 0),
         last_error=details.get("error", workflow.last_error),
         output=details.get("output", workflow.output),
+        slas=_promised(workflow, event),
     )
 
 
@@ -116,4 +116,5 @@ def _migrated(workflow: Workflow, event: Json) -> Workflow:
         sequence=event["sequence"],
         updated_at=at,
         completed_at=at if event.get("details", {}).get("terminal") else None,
+        slas=_promised(workflow, event),
     )

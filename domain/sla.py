@@ -77,6 +77,10 @@ class Followed(NamedTuple):
     steps: tuple[Step, ...] = ()
 
 
+_FIELDS = SlaRecord._fields
+_DEFAULTS = tuple(SlaRecord._field_defaults.get(field, object()) for field in _FIELDS)
+
+
 def parse_record(body: Json) -> SlaRecord:
     """Read what `dump_record` made."""
     return SlaRecord(**body)
@@ -84,25 +88,26 @@ def parse_record(body: Json) -> SlaRecord:
 
 def dump_record(record: SlaRecord) -> dict[str, Any]:
     """Return a record as plain JSON, fields at their default left out."""
-    defaults = SlaRecord._field_defaults
-    return {
-        name: value
-        for name, value in zip(SlaRecord._fields, record, strict=True)
-        if name not in defaults or value != defaults[name]
-    }
+    return {name: value for name, value, default in zip(_FIELDS, record, _DEFAULTS, strict=True) if value != default}
 
 
 def open_records(workflow: Workflow | None) -> Iterator[tuple[str, SlaRecord]]:
     """Give a workflow's SLAs that have not ended."""
-    for name, body in ((workflow and workflow.slas) or {}).items():
-        record = parse_record(body)
-        if record.is_open:
-            yield name, record
+    for name, body in _open(workflow):
+        yield name, parse_record(body)
+
+
+def _open(workflow: Workflow | None) -> Iterator[tuple[str, Json]]:
+    """Give the records as they are stored: to read one costs more than what is asked of most."""
+    if workflow is not None and workflow.slas is not None:
+        for name, body in workflow.slas.items():
+            if body.get("stopped_at") is None:
+                yield name, body
 
 
 def calendar_keys(workflow: Workflow | None, terms: Mapping[str, SlaTerms]) -> set[tuple[str, int | None]]:
     """Return which calendars a change of a workflow may need: its open SLAs', the newest of those it may start."""
-    running = {(record.calendar, record.calendar_version) for _, record in open_records(workflow)}
+    running = {(body.get("calendar"), body.get("calendar_version")) for _, body in _open(workflow)}
     starting = {(each.calendar, None) for each in terms.values()}
     return {(name, version) for name, version in running | starting if name is not None}
 

@@ -15,7 +15,6 @@ from domain.decision import Facts
 from domain.definition import Definition
 from domain.guards import Question
 from domain.idempotency import Remembered
-from domain.sla import SlaRecord
 from domain.sla_config import Configured
 from domain.workflow import Workflow
 
@@ -148,11 +147,14 @@ class Wanted(NamedTuple):
 
 
 class SlaRow(NamedTuple):
-    """An SLA of a workflow as it stands, for reports and for `timers reconcile`; the workflow itself has it too."""
+    """An SLA of a workflow as it stands, for reports and for `timers reconcile`; the workflow itself has it too.
+
+    `body` is its record as plain JSON: see `domain.sla.dump_record`.
+    """
 
     workflow_id: str
     name: str
-    record: SlaRecord
+    body: Mapping[str, Any]
 
 
 class Timer(NamedTuple):

@@ -13,7 +13,7 @@ import structlog
 
 from domain.decision import Accepted, Circumstances
 from domain.instants import read, written
-from domain.sla import Calendars, calendar_keys, parse_record
+from domain.sla import Calendars, calendar_keys
 from domain.sla_config import promising
 from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
@@ -59,9 +59,8 @@ def keep_slas(turn: Turn, before: Workflow | None, after: Workflow) -> None:
     old = (before and before.slas) or {}
     for name, body in after.slas.items():
         if old.get(name) != body:
-            record = parse_record(body)
-            turn.slas.append(SlaRow(after.workflow_id, name, record))
-            turn.timers.append(_timer(after.workflow_id, name, record.next_at))
+            turn.slas.append(SlaRow(after.workflow_id, name, body))
+            turn.timers.append(_timer(after.workflow_id, name, body.get("next_at")))
 
 
 def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
@@ -69,7 +68,7 @@ def keep_replaced(turn: Turn, before: Workflow | None, after: Workflow) -> None:
     now = after.slas or {}
     for name, body in ((before and before.slas) or {}).items():
         if now[name]["run"] != body["run"]:
-            turn.slas.append(SlaRow(after.workflow_id, name, parse_record(body)))
+            turn.slas.append(SlaRow(after.workflow_id, name, body))
 
 
 def _timer(workflow_id: str, name: str, next_at: str | None) -> Timer:

@@ -10,7 +10,6 @@ import orjson
 
 from domain.canonical import canonical
 from domain.decision import Facts
-from domain.sla import dump_record
 from domain.workflow import Workflow, dump
 from handlers.faults import Fenced, OutcomeUnknown
 from handlers.ports import JournalRow, Ownership, SlaRow, Turn
@@ -152,13 +151,13 @@ def _slas(rows: Sequence[SlaRow]) -> list[list[Any]]:
     return [
         [row.workflow_id for row in rows],
         [row.name for row in rows],
-        [row.record.run for row in rows],
-        [row.record.status for row in rows],
-        [row.record.is_open for row in rows],
-        [row.record.started_at for row in rows],
-        [row.record.due_at for row in rows],
-        [row.record.next_at for row in rows],
-        [canonical(dump_record(row.record)).decode() for row in rows],
+        [row.body["run"] for row in rows],
+        [row.body["status"] for row in rows],
+        [row.body.get("stopped_at") is None for row in rows],
+        [row.body["started_at"] for row in rows],
+        [row.body.get("due_at") for row in rows],
+        [row.body.get("next_at") for row in rows],
+        [canonical(row.body).decode() for row in rows],
     ]
 
 

@@ -17,7 +17,7 @@ from domain.calendar import Calendar
 from domain.decision import Facts
 from domain.definition import Definition
 from domain.idempotency import Remembered
-from domain.sla import SlaRecord
+from domain.sla import SlaRecord, parse_record
 from domain.sla_config import Configured, SlaConfig
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Poison
@@ -263,7 +263,8 @@ class MemoryStore:
 
     def _keep_slas(self, part: int, turn: Turn) -> None:
         for row in turn.slas:
-            self.slas[part, row.workflow_id, row.name, row.record.run] = row.record
+            record = parse_record(row.body)
+            self.slas[part, row.workflow_id, row.name, record.run] = record
         for timer in turn.timers:
             place = (part, timer.workflow_id, timer.name)
             self.timers.pop(place, None)

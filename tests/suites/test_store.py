@@ -17,7 +17,7 @@ from domain.decision import Facts
 from domain.definition import Definition, compile_document
 from domain.idempotency import Remembered
 from domain.instants import written
-from domain.sla import SlaRecord
+from domain.sla import SlaRecord, dump_record
 from domain.workflow import Workflow
 from handlers.faults import Fenced, Poison
 from handlers.ports import (
@@ -759,7 +759,9 @@ def promised(workflow_id: str, due_at: datetime | None, *, run: int = 1) -> Turn
     """Return a turn that sets an SLA's record and timer."""
     due = None if due_at is None else written(due_at)
     record = SlaRecord(run, "on_track", written(AT), written(AT), {}, due_at=due, next_at=due)
-    return Turn(0, AT, slas=[SlaRow(workflow_id, "reply", record)], timers=[Timer(workflow_id, "reply", due_at)])
+    return Turn(
+        0, AT, slas=[SlaRow(workflow_id, "reply", dump_record(record))], timers=[Timer(workflow_id, "reply", due_at)]
+    )
 
 
 async def test_timers_are_found_when_they_are_due_the_earliest_first(bench: Bench) -> None:
