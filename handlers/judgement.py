@@ -13,7 +13,7 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal
-from domain.sla_config import promising
+from domain.sla_config import Configured, promising
 from domain.sla_events import attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
@@ -89,6 +89,7 @@ class Judgement:
         self._turn = Turn(next_offset, loaded.now if clock.logical else self._now)
         self._waiting = Waiting(parking, limits, self._turn)
         self._unanswered: dict[str, list[Readable]] = {}
+        self._configured: Configured | None = None
 
     async def receive(self, received: Received) -> None:
         """Decide one record and keep what comes of it."""
@@ -236,7 +237,9 @@ class Judgement:
         version = accepted.workflow.definition_version
         if version != definition.version:
             definition = await self._store.definition(definition.name, version) or definition
-        definition = promising(definition, await self._store.configured(), accepted.workflow)
+        if self._configured is None:  # once a turn: it is asked for each command
+            self._configured = await self._store.configured()
+        definition = promising(definition, self._configured, accepted.workflow)
         if not definition.slas and (workflow is None or workflow.slas is None):
             return accepted
         late = self._clock.logical or isinstance(received.record, ParkedRecord)

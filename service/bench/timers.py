@@ -21,6 +21,7 @@ from service.bench.place import Ground, Place, define, place
 from service.bench.published import Patience
 from service.bench.scale import Say, Scale
 from service.bench.throughput import Course, course
+from service.memory import settle
 from service.store.adapter import PostgresStore
 from service.store.pool import open_connection, open_pool
 
@@ -145,7 +146,8 @@ async def _with_worker(connection: asyncpg.Connection, runs: Course, found: Time
 
 
 async def _ticks(where: Place, scale: Scale, say: Say) -> Quantiles:
-    """Measure how long a tick takes that finds so many due, turn by turn, with no worker running."""
+    """Measure how long a tick takes that finds so many due, turn by turn, in a process set up like a worker's."""
+    settle()
     connection = await open_connection(where.database_url)
     try:
         past = await connection.fetchval("select clock_timestamp() - interval '1 h'")
