@@ -56,18 +56,20 @@ class Http:
     async def post(self, request: Request, *, seconds: float) -> bytes | Failed:
         """Post a request; only a body that came with status 200 is an answer."""
         try:
+            headers = self._headers()
+        except (OSError, UnicodeDecodeError) as error:
+            return Failed(f"TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: {_worded(error)}", mend="name another")
+        try:
             async with asyncio.timeout(seconds):
-                return await self._post(request)
+                return await self._post(request, headers)
         except TimeoutError:
             mend = "look at its load, or give it more time by TURNSTILE_PREDICATE_SECONDS"
             return Failed(f"it did not answer within {seconds:.2g} s", mend=mend)
-        except (aiohttp.ClientConnectionError, ConnectionError) as error:
+        except (aiohttp.ClientConnectionError, OSError) as error:
             mend = "start it, or say by TURNSTILE_PREDICATE_URL where it is"
             return Failed(f"it cannot be reached: {_worded(error)}", retryable=True, mend=mend)
         except (aiohttp.ClientError, ValueError) as error:
             return Failed(f"it does not speak HTTP: {type(error).__name__}", answered=True, mend=OTHER)
-        except OSError as error:
-            return Failed(f"TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: {error.strerror}", mend="name another")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -75,9 +77,9 @@ class Http:
             await self._session.close()
             self._session = None
 
-    async def _post(self, request: Request) -> bytes | Failed:
+    async def _post(self, request: Request, headers: dict[str, str]) -> bytes | Failed:
         async with self._opened().post(
-            request.url, data=request.body, headers=self._headers(), allow_redirects=False
+            request.url, data=request.body, headers=headers, allow_redirects=False
         ) as response:
             if response.status != _OK:
                 response.close()

@@ -146,12 +146,17 @@ async def test_no_credentials_are_shown(doctor: Doctor, tmp_path: Path, words: l
         assert ["Bearer t0ken"] == [each["authorization"] for each in scripted.headers]
         port = scripted.port
     away = await asyncio.to_thread(doctor, *words, url=f"http://ann:s3cret@127.0.0.1:{port}")
+    token.write_bytes(b"\xff\xfet0ken")
+    strange = await asyncio.to_thread(doctor, *words, url=scripted.url)
+    assert (
+        "TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: UnicodeDecodeError; name another" in strange.out + strange.err
+    )
     token.unlink()
     lost = await asyncio.to_thread(doctor, *words, url=scripted.url)
     assert "TURNSTILE_PREDICATE_TOKEN_FILE cannot be read: No such file or directory; name another" in (
         lost.out + lost.err
     )
-    for each in (said, away, lost):
+    for each in (said, away, strange, lost):
         assert [] == [word for word in ("t0ken", "s3cret") if word in each.out + each.err]
     assert f"http://ann:***@127.0.0.1:{port}" in away.out
 
