@@ -36,10 +36,9 @@ def decide(
     *,
     facts: Facts,
     circumstances: Circumstances,
-    verdict: Verdict | None = None,
     target: Target = NOWHERE,
 ) -> Decision | Question:
-    """Decide one command against a workflow as it stands; a `Question` where its guard has yet to be asked.
+    """Decide one command against a workflow as it stands; a `Question` where a guard has to answer first.
 
     `definition` is the workflow's own version, or for a creation the one it names; None if unknown. `target` is where
     a migration leads.
@@ -58,27 +57,24 @@ def decide(
     transition = _resolve(command, workflow, definition)
     if isinstance(transition, Refusal):
         return transition
-    if transition.guard is None:
-        verdict = None
-    elif verdict is None:
+    if transition.guard is not None:
         return Question(transition.guard, guard_inputs(command, workflow, circumstances), transition.name)
-    return conclude(command, workflow, definition, transition, circumstances=circumstances, verdict=verdict)
+    return _allowed(command, workflow, definition, transition, circumstances, None)
 
 
 def conclude(
+    question: Question,
+    verdict: Verdict,
     command: Command,
     workflow: Workflow,
     definition: Definition,
-    transition: Transition,
-    *,
     circumstances: Circumstances,
-    verdict: Verdict | None,
 ) -> Decision:
-    """Decide what is left once a command's transition is known and its guard, if it has one, has answered."""
-    if verdict is not None and verdict.outcome != "allow":
+    """Decide the command that a question was about, on the same workflow, now that its guard has answered."""
+    transition = definition.by_name[workflow.state, question.transition]
+    if verdict.outcome != "allow":
         return _denied(verdict, transition, workflow, definition, circumstances.now)
-    spent = _spent(transition, workflow, definition)
-    return spent or _moved(command, workflow, definition, transition, circumstances, verdict)
+    return _allowed(command, workflow, definition, transition, circumstances, verdict)
 
 
 def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
@@ -251,6 +247,18 @@ def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, defini
         allowed=allowed_now(definition, workflow),
         verdict=kept(verdict, now),
     )
+
+
+def _allowed(
+    command: Command,
+    workflow: Workflow,
+    definition: Definition,
+    transition: Transition,
+    circumstances: Circumstances,
+    verdict: Verdict | None,
+) -> Decision:
+    spent = _spent(transition, workflow, definition)
+    return spent or _moved(command, workflow, definition, transition, circumstances, verdict)
 
 
 def _moved(

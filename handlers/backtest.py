@@ -11,7 +11,7 @@ from uuid import UUID
 
 from contracts.rejections import Code
 from domain.backtest import Comparison, Ends, Json, Outcome, asked_for, outcome_of, recorded_outcome
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import evolve
@@ -163,14 +163,12 @@ class _Again:
         circumstances = Circumstances(reply["decided_at"], _INCARNATION, received.command_id)
         decision = decide(command, workflow, definition, facts=Facts(), circumstances=circumstances)
         if isinstance(decision, Question):
+            if workflow is None:
+                raise TypeError("a guard is asked about no workflow")
             verdict = (await self.candidate.guards.ask([decision]))[0]
             if verdict.outcome == "unavailable":
                 return None
-            decision = decide(
-                command, workflow, definition, facts=Facts(), circumstances=circumstances, verdict=verdict
-            )
-        if isinstance(decision, Question):
-            raise TypeError("a decision asks again although it has its verdict")
+            decision = conclude(decision, verdict, command, workflow, definition, circumstances)
         if isinstance(decision, Accepted):
             rows = accepted_rows(received, decision, circumstances.now, definition.event_types.prefix)
             return too_large(decision, rows, self.candidate.limits.message_bytes_max) or decision

@@ -225,10 +225,7 @@ class Judgement:
             return Unanswered("its guard has not answered yet", asked=True)
         if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":
             return Unanswered(f"its guard could not be asked: {verdict.cause}", asked=False)
-        transition = definition.by_name[workflow.state, decision.transition]
-        return conclude(
-            received.command, workflow, definition, transition, circumstances=circumstances, verdict=verdict
-        )
+        return conclude(decision, verdict, received.command, workflow, definition, circumstances)
 
     async def _attend(
         self, received: Readable, accepted: Accepted, workflow: Workflow | None, definition: Definition

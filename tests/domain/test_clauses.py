@@ -8,7 +8,7 @@ import pytest
 from contracts.commands import COMMANDS
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import check
 from domain.guards import Question
@@ -69,7 +69,10 @@ def decided(
     asked = COMMANDS.validate_python(body)
     circumstances = Circumstances(NOW, UUID(int=1), str(asked.command_id))
     definition = compiled(document or job())
-    return decide(asked, workflow, definition, facts=Facts(), circumstances=circumstances, verdict=verdict)
+    decision = decide(asked, workflow, definition, facts=Facts(), circumstances=circumstances)
+    if verdict is None or not isinstance(decision, Question):
+        return decision
+    return conclude(decision, verdict, asked, workflow, definition, circumstances)
 
 
 def refused(body: dict[str, Any], **fields: Any) -> Refusal:  # noqa: ANN401 - of `decided`

@@ -11,7 +11,7 @@ from contracts.commands import COMMANDS
 from contracts.events import Event
 from contracts.predicates import Provenance, Verdict
 from contracts.rejections import Code
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import fold
@@ -63,9 +63,12 @@ class Case:
         """Decide the command."""
         command = COMMANDS.validate_python(self.body)
         circumstances = Circumstances(NOW, INCARNATION, str(command.command_id), "talk")
-        return decide(
-            command, self.workflow, self.definition, facts=self.facts, circumstances=circumstances, verdict=self.verdict
-        )
+        decision = decide(command, self.workflow, self.definition, facts=self.facts, circumstances=circumstances)
+        if self.verdict is None or not isinstance(decision, Question):
+            return decision
+        assert self.workflow is not None
+        assert self.definition is not None
+        return conclude(decision, self.verdict, command, self.workflow, self.definition, circumstances)
 
     def with_body(self, **fields: Any) -> "Case":  # noqa: ANN401 - any JSON value
         """Return the case with other fields in its command."""

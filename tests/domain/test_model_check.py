@@ -10,7 +10,7 @@ import pytest
 
 from contracts.commands import Command, CreateWorkflow, RequestTransition
 from contracts.predicates import Verdict
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition, Transition
 from domain.findings import Finding
@@ -167,7 +167,8 @@ def ask(command: Command, workflow: Workflow | None, definition: Definition) -> 
         about, holds = MEANING[decision.guard.expression]
         if not any(world[about] == holds for world in WORLDS):
             return None
-        decision = decide(command, workflow, definition, facts=Facts(), circumstances=NOW, verdict=ALLOW)
+        assert workflow is not None
+        decision = conclude(decision, ALLOW, command, workflow, definition, NOW)
     return decision if isinstance(decision, Accepted) else None
 
 

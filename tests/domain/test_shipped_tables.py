@@ -9,9 +9,10 @@ import pytest
 from contracts.commands import COMMANDS
 from contracts.predicates import Verdict
 from contracts.rejections import Code
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
+from domain.guards import Question
 from domain.rejections import Refusal
 from domain.workflow import Workflow
 from service.definitions.files import read_definition, shipped
@@ -185,7 +186,9 @@ def moved(name: str, source: str, target: str, *, retry_count: int = 0) -> Accep
     }
     command = COMMANDS.validate_python(body)
     circumstances = Circumstances(NOW, UUID(int=1), body["command_id"])
-    decision = decide(command, workflow, definition(name), facts=Facts(), circumstances=circumstances, verdict=ALLOW)
+    decision = decide(command, workflow, definition(name), facts=Facts(), circumstances=circumstances)
+    if isinstance(decision, Question):
+        decision = conclude(decision, ALLOW, command, workflow, definition(name), circumstances)
     assert isinstance(decision, Accepted | Refusal)
     return decision
 

@@ -16,7 +16,7 @@ import orjson
 from contracts.commands import Command
 from contracts.predicates import Verdict
 from domain.canonical import canonical
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
 from domain.evolve import evolve
@@ -129,16 +129,10 @@ class Replay:
         target = self._target(command, workflow)
         decision = decide(command, workflow, definition, facts=facts, circumstances=circumstances, target=target)
         if isinstance(decision, Question):
-            decision = decide(
-                command,
-                workflow,
-                definition,
-                facts=facts,
-                circumstances=circumstances,
-                verdict=await self._verdict(decision, row, reply, code),
-            )
-        if isinstance(decision, Question):
-            raise TypeError("a decision asks again although it has its verdict")
+            if workflow is None or definition is None:
+                raise TypeError("a guard is asked about no workflow")
+            verdict = await self._verdict(decision, row, reply, code)
+            decision = conclude(decision, verdict, command, workflow, definition, circumstances)
         if isinstance(decision, Accepted) and definition is not None:
             return self._attend(received, decision, workflow, row, circumstances)
         return decision

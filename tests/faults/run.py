@@ -131,9 +131,10 @@ async def _round(plan: Plan, tally: Tally, kept: Path) -> int:
     _say(f"  promises: {', '.join(f'{findings.counts[name]} {name}' for name in PROMISED)}")
     for violation in findings.violations[:50]:
         _say(str(violation))
-    for name in unseen(findings.counts):
+    missed = unseen(findings.counts)
+    for name in missed:
         _say(f"  there were no {name}: that shows nothing")
-    if findings.violations or unseen(findings.counts):
+    if findings.violations or missed:
         _keep(folder, kept, plan)
         return 1
     shutil.rmtree(folder)

@@ -18,14 +18,12 @@ from service.local.stack import LocalStack
 from service.settings import Settings
 from tests.e2e.load import commands
 from tests.e2e.outside import Put, WorkerProcess, all_decided, environment, rows
-from tests.eventually import assert_eventually
+from tests.eventually import PATIENCE_SECONDS, assert_eventually
 from tests.faults.evidence import gather, judge
 from tests.faults.history import Findings
 from tests.faults.points import Action, Arm, Strike, armed, strikes, write_down
 from tests.faults.sender import Sender, spoilt
 
-PATIENCE_SECONDS = 90.0
-"""How long anything may take to come right again; far beyond every timeout of the service."""
 WORKFLOWS = 40
 """How many there are from the start in a load of all sorts."""
 
@@ -78,7 +76,7 @@ class Hand(WorkerProcess):
             assert self._process.returncode is None, f"{self.name} has ended by itself: see {self._log}"
             return "started" if b"service.started" in since else "starting"
 
-        await assert_eventually("started", said, deadline_seconds=PATIENCE_SECONDS)
+        await assert_eventually("started", said)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal from outside, and write that down as a strike."""
@@ -158,7 +156,7 @@ class Stage:
         async def found() -> int:
             return min(number, sum(strike.pid == pid for strike in self.struck))
 
-        await assert_eventually(number, found, deadline_seconds=PATIENCE_SECONDS)
+        await assert_eventually(number, found)
 
     async def until_moving(self) -> None:
         """Wait until turns are taken on every partition again."""
@@ -171,7 +169,7 @@ class Stage:
             return [part for part, turn in turns.items() if turn <= before.get(part, 0)] or [-1] * (not turns)
 
         nothing: list[int] = []
-        await assert_eventually(nothing, standing, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
+        await assert_eventually(nothing, standing, poll_seconds=0.2)
 
     async def until_owned_without(self, *hands: Hand) -> None:
         """Wait until every partition belongs to a worker that lives and is none of these."""
@@ -181,7 +179,7 @@ class Stage:
             found = await rows(self.endpoints, "select owner from partition")
             return sum(row["owner"] in owners for row in found)
 
-        await assert_eventually(self.settings.partitions, others, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
+        await assert_eventually(self.settings.partitions, others, poll_seconds=0.2)
 
     async def until_well(self) -> None:
         """Wait until every worker has started, every partition belongs to one of them, and all of them move."""
@@ -197,7 +195,7 @@ class Stage:
         async def seen() -> set[str]:
             return {row["owner"] for row in await rows(self.endpoints, "select owner from partition")}
 
-        await assert_eventually(owners, seen, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.2)
+        await assert_eventually(owners, seen, poll_seconds=0.2)
         await self.until_moving()
 
     async def join(self, *arms: Arm, mutant: str = "none") -> Hand:
@@ -223,7 +221,7 @@ class Stage:
         """Send no more, wait until all is decided and published, stop everything and judge what is left."""
         await self.sender.settle()
         with suppress(AssertionError):  # what is left undone is among the findings
-            await all_decided(self.settings, self.endpoints, deadline_seconds=PATIENCE_SECONDS)
+            await all_decided(self.settings, self.endpoints)
         for hand in self.hands:
             if hand.pid:
                 await hand.up()

@@ -12,7 +12,7 @@ from tests.e2e.outside import all_decided, command, creation, rows
 from tests.eventually import assert_eventually
 from tests.faults.history import Findings
 from tests.faults.published import Kind, Violation
-from tests.faults.stage import PATIENCE_SECONDS, Stage
+from tests.faults.stage import Stage
 
 SAMPLE = """
 name: lab.sample
@@ -77,8 +77,8 @@ async def judged(stage: Stage) -> Findings:
         return len(await rows(stage.endpoints, LEFT))
 
     with suppress(AssertionError):  # what is left undone is among the findings
-        await all_decided(stage.settings, stage.endpoints, deadline_seconds=PATIENCE_SECONDS)
-        await assert_eventually(0, left, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.3)
+        await all_decided(stage.settings, stage.endpoints)
+        await assert_eventually(0, left, poll_seconds=0.3)
     findings = await stage.verdict()
     for row in await rows(stage.endpoints, LEFT):
         what = f"testing is to go on at {row['due_at']}, and nothing came of it to the end"

@@ -15,7 +15,7 @@ from tests.eventually import assert_eventually
 from tests.faults.evidence import opened
 from tests.faults.faults import kill_anywhere, no_faketime, shift_clock
 from tests.faults.history import Findings
-from tests.faults.stage import PATIENCE_SECONDS, Cast, Stage, staged
+from tests.faults.stage import Cast, Stage, staged
 from tests.faults.storm import LADDER, SAMPLE, judged, storm
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -58,13 +58,13 @@ async def kill_emitter(stage: Stage) -> None:
     async def leading() -> bool:
         return any(hand.leads for hand in stage.hands)
 
-    await assert_eventually(expected=True, actual=leading, deadline_seconds=PATIENCE_SECONDS)
+    await assert_eventually(expected=True, actual=leading)
     for hand in stage.hands:
         if hand.leads:
             hand.send(signal.SIGKILL)
             await hand.gone()
             await hand.begin()
-    await assert_eventually(expected=True, actual=leading, deadline_seconds=PATIENCE_SECONDS)
+    await assert_eventually(expected=True, actual=leading)
 
 
 def bears(findings: Findings, stage: Stage) -> None:
@@ -137,7 +137,7 @@ async def until_due(endpoints: Endpoints) -> None:
         )
         return bool(found[0]["due"])
 
-    await assert_eventually(expected=True, actual=due, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.3)
+    await assert_eventually(expected=True, actual=due, poll_seconds=0.3)
 
 
 def wholly(last: dict[str, Any], events: list[dict[str, Any]]) -> bool:

@@ -15,7 +15,7 @@ from tests.eventually import assert_eventually
 from tests.faults.mutants import unfence
 from tests.faults.points import Action, Arm, Point
 from tests.faults.published import Kind
-from tests.faults.stage import PATIENCE_SECONDS, Cast, Stage, staged
+from tests.faults.stage import Cast, Stage, staged
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 NOTHING: set[Kind] = set()
@@ -77,7 +77,7 @@ async def test_unawaited_sends(
         await stage.until_moving()
         await _take_batches_of(settings, endpoints, 1200)
         if mutant == "none":
-            await assert_eventually("again", stage.hands[0].trying, deadline_seconds=PATIENCE_SECONDS)
+            await assert_eventually("again", stage.hands[0].trying)
         else:
             await _replies_go_on(stage)
         await _take_batches_of(settings, endpoints, 2 * 1024 * 1024)
@@ -116,4 +116,4 @@ async def _replies_go_on(stage: Stage) -> None:
         ends = await end_offsets(stage.endpoints, stage.settings.topics.replies)
         return "there" if sum(ends.values()) >= goal else "not yet"
 
-    await assert_eventually("there", reached, deadline_seconds=PATIENCE_SECONDS, poll_seconds=0.3)
+    await assert_eventually("there", reached, poll_seconds=0.3)

@@ -1,11 +1,9 @@
 """The command line by itself: help for every verb, bad words and bad input, definitions without a store, its docs."""
 
-import io
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 import pytest
@@ -13,9 +11,10 @@ import typer
 
 from service.cli import verbs
 from service.cli.exits import EXIT_OF, Exit, exit_of
-from service.cli.main import app, main
+from service.cli.main import app
 from service.cli.verbs.dead_letters import readable
 from service.settings import Settings
+from tests.service.command_line import CommandLine, Said
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOUND = """
@@ -45,42 +44,6 @@ transitions:
   - {name: pay, from: new, to: payed}
 automations: []
 """
-
-
-class Said(NamedTuple):
-    """What a run of the command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-
-class CommandLine:
-    """The command line in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *words: str, stdin: str = "") -> Said:
-        """Run a verb and return what it said."""
-        self._monkeypatch.setattr(sys, "argv", ["turnstile", *words])
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = self._capsys.readouterr()
-        code = ended.value.code
-        return Said(code if isinstance(code, int) else 0, said.out, said.err)
-
-
-@pytest.fixture
-def turnstile(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, settings: Settings
-) -> CommandLine:
-    """Give the command line where no broker and no database runs."""
-    assert settings.bootstrap_servers is None
-    monkeypatch.setenv("TURNSTILE_DATA_DIR", str(tmp_path / "nothing"))
-    return CommandLine(monkeypatch, capsys)
 
 
 def every_verb() -> list[list[str]]:

@@ -11,8 +11,8 @@ from service.app import Endpoints
 from service.cli.exits import Exit
 from service.settings import Settings
 from tests.fakes.machines import DOOR, create, door, move
+from tests.service.command_line import CommandLine
 from tests.service.lived import Lived, lived
-from tests.service.test_cli import CommandLine
 
 pytestmark = pytest.mark.stack
 # Open work of version 1: three shut, two open, one jammed; one is bricked, and closed.

@@ -12,23 +12,19 @@ from service.cli.exits import Exit
 from service.cli.verbs.doctor import hidden
 from service.settings import Settings
 from tests.policies.engine import ScriptedEngine, say, scripted_engine
-from tests.service.test_cli import CommandLine, Said
+from tests.service.command_line import CommandLine, Said
 
 Doctor = Callable[..., Said]
 
 
 @pytest.fixture
-def doctor(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, settings: Settings
-) -> Doctor:
+def doctor(monkeypatch: pytest.MonkeyPatch, turnstile: CommandLine) -> Doctor:
     """Give the verb where no broker and no database runs, with settings of the environment."""
-    assert settings.bootstrap_servers is None
-    monkeypatch.setenv("TURNSTILE_DATA_DIR", str(tmp_path / "nothing"))
 
     def ask(*words: str, **variables: str) -> Said:
         for name, text in variables.items():
             monkeypatch.setenv(f"TURNSTILE_PREDICATE_{name.upper()}", text)
-        return CommandLine(monkeypatch, capsys)("doctor", *words)
+        return turnstile("doctor", *words)
 
     return ask
 

@@ -19,8 +19,8 @@ from service.store import verify
 from service.store.pool import SCHEMA
 from service.store.reconcile import reconcile
 from tests.fakes.machines import create, move
+from tests.service.command_line import CommandLine
 from tests.service.lived import lived
-from tests.service.test_cli import CommandLine
 
 pytestmark = pytest.mark.stack
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)

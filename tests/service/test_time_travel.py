@@ -12,8 +12,8 @@ from service.app import Endpoints
 from service.cli.exits import Exit
 from service.settings import Settings
 from tests.fakes.machines import command, create, door, move
+from tests.service.command_line import CommandLine
 from tests.service.lived import Lived, lived
-from tests.service.test_cli import CommandLine
 
 pytestmark = pytest.mark.stack
 LIVES: dict[str, list[str | dict[str, Any]]] = {
