@@ -51,6 +51,21 @@ Decision = Accepted | Refusal
 
 def event_of(command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return a command's event as it is written: fields without a value are left out."""
+    return _completed(fields, command, circumstances)
+
+
+def change_of(workflow: Workflow, command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the event of a command that changes a workflow: its next one, of its next version."""
+    fields["workflow_id"] = workflow.workflow_id
+    fields["root_id"] = workflow.root_id
+    fields["sequence"] = workflow.sequence + 1
+    fields["version"] = workflow.version + 1
+    fields["definition"] = workflow.definition
+    fields.setdefault("definition_version", workflow.definition_version)
+    return _completed(fields, command, circumstances)
+
+
+def _completed(fields: dict[str, Any], command: Command, circumstances: Circumstances) -> dict[str, Any]:
     fields["event_id"] = event_id(circumstances.incarnation, fields["workflow_id"], fields["sequence"])
     fields["timestamp"] = circumstances.now
     fields["command_id"] = fields["causation_id"] = circumstances.command_id
@@ -65,16 +80,3 @@ def event_of(command: Command, circumstances: Circumstances, **fields: Any) -> d
     if command.occurred_at is not None:
         fields["occurred_at"] = written(command.occurred_at)
     return fields
-
-
-def change_of(workflow: Workflow, command: Command, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the event of a command that changes a workflow: its next one, of its next version."""
-    of_workflow: dict[str, Any] = {
-        "workflow_id": workflow.workflow_id,
-        "root_id": workflow.root_id,
-        "sequence": workflow.sequence + 1,
-        "version": workflow.version + 1,
-        "definition": workflow.definition,
-        "definition_version": workflow.definition_version,
-    }
-    return event_of(command, circumstances, **of_workflow | fields)

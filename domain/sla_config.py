@@ -101,6 +101,8 @@ def unknown_in(config: SlaConfig, definition: Definition) -> Iterator[str]:
 
 def promising(definition: Definition, configured: Configured, workflow: Workflow) -> Definition:
     """Return a definition that promises a workflow what is configured too."""
+    if not configured.newest and workflow.slas is None:
+        return definition
     started = any("configured" in body for body in (workflow.slas or {}).values())
     if not started and not any(each.is_for(definition) for each in configured.newest):
         return definition

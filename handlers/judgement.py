@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import NamedTuple
 
+from contracts.commands import MigrateWorkflow
 from contracts.dead_letters import DeadLetterReason
 from domain.decide import NOWHERE, conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
@@ -159,8 +160,10 @@ class Judgement:
             self._waiting.settled(record)
         elif self._waiting.is_early(received, self._now):
             self._waiting.delay(received, self._now)
-        elif not isinstance(record, ParkedRecord) and (queue := self._waiting.queue(command.workflow_id)):
-            self._park(received, ParkReason.BEHIND, f"the command at offset {queue[0]} is before it")
+        elif (
+            not isinstance(record, ParkedRecord) and (ahead := self._waiting.ahead_of(command.workflow_id)) is not None
+        ):
+            self._park(received, ParkReason.BEHIND, f"the command at offset {ahead} is before it")
         else:
             await self._judge(received, root_id)
 
@@ -204,12 +207,12 @@ class Judgement:
     async def _decide(
         self, received: Readable, workflow: Workflow | None, definition: Definition | None
     ) -> Accepted | Refusal | Unanswered:
-        facts = self._facts
+        command = received.command
         circumstances = self._circumstances(received)
-        target = await self._target(received, workflow)
-        decision = decide(
-            received.command, workflow, definition, facts=facts, circumstances=circumstances, target=target
-        )
+        target = NOWHERE
+        if command.command_type == "migrate_workflow" and workflow is not None:
+            target = await self._target(command, workflow)
+        decision = decide(command, workflow, definition, facts=self._facts, circumstances=circumstances, target=target)
         if not isinstance(decision, Question):
             return decision
         if workflow is None or definition is None:
@@ -225,7 +228,7 @@ class Judgement:
             return Unanswered("its guard has not answered yet", asked=True)
         if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":
             return Unanswered(f"its guard could not be asked: {verdict.cause}", asked=False)
-        return conclude(decision, verdict, received.command, workflow, definition, circumstances)
+        return conclude(decision, verdict, command, workflow, definition, circumstances)
 
     async def _attend(
         self, received: Readable, accepted: Accepted, workflow: Workflow | None, definition: Definition
@@ -293,11 +296,8 @@ class Judgement:
             return None
         return await self._store.definition(workflow.definition, workflow.definition_version)
 
-    async def _target(self, received: Readable, workflow: Workflow | None) -> Target:
+    async def _target(self, command: MigrateWorkflow, workflow: Workflow) -> Target:
         """Return where a migration leads, as this turn leaves the workflow."""
-        command = received.command
-        if command.command_type != "migrate_workflow" or workflow is None:
-            return NOWHERE
         last = self._last_events.get(workflow.workflow_id) if command.undo else None
         version = target_version(command, last)
         return Target(None if version is None else await self._store.definition(workflow.definition, version), last)

@@ -29,6 +29,14 @@ class Waiting:
         self._turn = turn
         self._queues: dict[str, list[int]] = {}
 
+    def ahead_of(self, workflow_id: str) -> int | None:
+        """Return the offset of a workflow's first parked command, which a new one has to wait for."""
+        queue = self._queues.get(workflow_id)
+        if queue is not None:
+            return queue[0] if queue else None
+        parked = self._parking.queue(workflow_id)
+        return parked[0].offset if parked else None
+
     def queue(self, workflow_id: str) -> list[int]:
         """Return the offsets of a workflow's parked commands, in their order."""
         queue = self._queues.get(workflow_id)

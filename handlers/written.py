@@ -3,7 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,6 +27,17 @@ HOPS_MAX = 2
 HEADER_FRAME_BYTES = 16  # what a header costs as JSON beside its text: a million empty ones are not for free
 
 
+class Answer(NamedTuple):
+    """What a command's last row keeps of it: the id it binds, what it said, and its reply."""
+
+    command_id: str | None
+    digest: bytes | None
+    reply: bytes | None
+
+
+NO_ANSWER = Answer(None, None, None)
+
+
 def accepted_rows(received: Readable, decision: Accepted, now: str, prefix: str) -> list[JournalRow]:
     """Return one row per event, the command's reply on the last."""
     workflow = decision.workflow
@@ -39,22 +50,21 @@ def accepted_rows(received: Readable, decision: Accepted, now: str, prefix: str)
     for field in ("from_state", "to_state"):
         if field in change:
             reply[field] = change[field]
-    rows = []
-    for event in decision.events:
-        final = event is last
-        rows.append(
-            event_row(event, prefix, received.record.offset)._replace(
-                command_id=received.command_id if final else None,
-                digest=received.digest if final else None,
-                reply=canonical(reply) if final else None,
-                traceparent=received.traceparent,
-            )
-        )
+    offset, traceparent = received.record.offset, received.traceparent
+    rows = [event_row(event, prefix, offset, traceparent) for event in decision.events[:-1]]
+    answer = Answer(received.command_id, received.digest, canonical(reply))
+    rows.append(event_row(last, prefix, offset, traceparent, answer))
     return rows
 
 
-def event_row(event: Mapping[str, Any], prefix: str, record_offset: int) -> JournalRow:
-    """Return the row of an event that answers no command."""
+def event_row(
+    event: Mapping[str, Any],
+    prefix: str,
+    record_offset: int,
+    traceparent: str | None = None,
+    answer: Answer = NO_ANSWER,
+) -> JournalRow:
+    """Return the row of an event, with the answer to the command it is of, if it has one."""
     return JournalRow(
         kind="event",
         key=event["root_id"],
@@ -62,7 +72,11 @@ def event_row(event: Mapping[str, Any], prefix: str, record_offset: int) -> Jour
         type=f"{prefix}.{event['event_type']}",
         record_offset=record_offset,
         sequence=event["sequence"],
+        command_id=answer.command_id,
+        digest=answer.digest,
         event=canonical(event),
+        reply=answer.reply,
+        traceparent=traceparent,
     )
 
 
