@@ -30,7 +30,7 @@ test: check ## check, then the tests on a real broker and a real database (under
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "stack and not slow"
 
 slow: install ## the long forms
-	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q tests/domain tests/handlers -m "not stack"
+	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -q -n 2 -o timeout=3600 tests/domain tests/handlers -m "not stack"
 	$(BIN)/pytest -q -m slow
 	$(BIN)/python -m tests.simulation --seeds 20000 --jobs 2 --state .turnstile/simulation.json
 

@@ -8,7 +8,7 @@ local dates, and over the stretches between two changes of the zone's offset. Fr
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import accumulate
@@ -35,13 +35,13 @@ class Calendar:
 
     name: str
     version: int
-    zone: Zone
+    zone: Zone = field(repr=False)
     week: tuple[Hours, ...]
-    dates: Mapping[int, Hours]
-    notes: Mapping[int, str]
+    dates: Mapping[int, Hours] = field(repr=False)
+    notes: Mapping[int, str] = field(repr=False)
     working_day: timedelta | None
-    by_day: Sequence[int]
-    stretches: "Stretches"
+    by_day: Sequence[int] = field(repr=False)
+    stretches: "Stretches" = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

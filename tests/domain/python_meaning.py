@@ -138,6 +138,12 @@ class Documented(ast.NodeTransformer):
         self.generic_visit(node)
         return _call("reckon", ast.Constant(type(node.op).__name__), node.left, node.right, ast.Constant(decimal))
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Take a field or an element, never a letter."""
+        self.generic_visit(node)
+        node.value = _call("elements", node.value)
+        return node
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Judge each element: any and all skip nothing."""
         self.generic_visit(node)
@@ -195,7 +201,7 @@ def minus(value: object) -> object:
 
 
 def elements(value: object) -> object:
-    """Return what a loop goes over; Python would take a text's letters."""
+    """Return what a loop goes over or an index picks from; Python would take a text's letters."""
     if isinstance(value, str):
         raise Unlike("the letters of a text")
     return value
@@ -211,7 +217,7 @@ def documented(source: str, context: dict[str, Any]) -> bool:
     """Say whether a condition holds by its documentation: Python evaluates it, with the differences written down."""
     tree = ast.fix_missing_locations(Documented().visit(ast.parse(source, mode="eval")))
     try:
-        return eval(compile(tree, "condition", "eval"), {"__builtins__": {}}, {**WORLD, **boxed(context)}) is True  # noqa: S307 - the test's own text
+        return eval(compile(tree, "condition", "eval"), {"__builtins__": {}, **WORLD, **boxed(context)}) is True  # noqa: S307 - the test's own text
     except (Unlike, TypeError, KeyError, NameError, AttributeError, IndexError, ZeroDivisionError):
         return False
 
@@ -219,6 +225,10 @@ def documented(source: str, context: dict[str, Any]) -> bool:
 def python(source: str, context: dict[str, Any]) -> bool:
     """Say whether a condition holds by Python alone; an exception is a no."""
     try:
-        return bool(eval(source, {"__builtins__": {"len": len, "any": any, "all": all}}, boxed(context)))  # noqa: S307 - the test's own text
+        world = {
+            "__builtins__": {"len": len, "any": any, "all": all},
+            **boxed(context),
+        }  # loops see globals
+        return bool(eval(source, world))  # noqa: S307 - the test's own text
     except (TypeError, KeyError, NameError, AttributeError, IndexError, ZeroDivisionError):
         return False

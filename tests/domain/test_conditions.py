@@ -136,6 +136,10 @@ DIFFERENT = [
     ("a and b", {"a": 1, "b": True}),
     ("not a", {"a": 0}),
     ("a", {"a": "x"}),
+    ("xs[0] is not None", {"xs": "a"}),
+    ("any(x == a for x in m)", {"a": "k", "m": {"k": None}}),
+    ("not any(x == a for x in m)", {"a": None, "m": {"k": None}}),
+    ("all(x > 0 for x in xs)", {"xs": [1, 2.5]}),
     ("m.absent is None", {"m": {}}),
 ]
 
