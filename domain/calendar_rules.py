@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from contracts.calendars import CalendarDocument, ExceptionDocument, WeekDocument
 from domain.calendar import DAY, Calendar, Hours, build, day_of, merged
-from domain.definition import read_shape
 from domain.findings import Finding, Path
+from domain.shape import read_shape
 from domain.target import working_time
 from domain.zone import SINCE, UNTIL, Zone
 

@@ -146,7 +146,7 @@ def _resolve(
     name = RECOVER if command.command_type == "recover_workflow" else command.transition
     if name is not None:
         found = definition.by_name.get((state, name))
-        wanted = f"transition {name}"
+        wanted, here = f"transition {name}", f" in state {state}"
     else:
         target = command.target_state if command.command_type == "request_transition" else None
         reaching = definition.by_target.get((state, target or ""), ())
@@ -158,7 +158,7 @@ def _resolve(
                 allowed=allowed_now(definition, workflow),
             )
         found = reaching[0] if reaching else None
-        wanted = f"transition from {state} to {target}"
+        wanted, here = f"transition from {state} to {target}", ""
     incomplete = None if found is None else _incomplete(command, found, workflow, definition)
     if incomplete is not None:
         return incomplete
@@ -176,7 +176,7 @@ def _resolve(
     if found is None:
         return refusal(
             Code.INVALID_TRANSITION,
-            f"{definition.name} version {definition.version} has no {wanted} in state {state}",
+            f"{definition.name} version {definition.version} has no {wanted}{here}",
             clause=f"{wanted} exists in state {state}",
             values={"state": state},
             allowed=allowed_now(definition, workflow),

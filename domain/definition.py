@@ -6,9 +6,7 @@ How the machine would run is `domain.model_check`'s.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, Literal
 
 from contracts.definitions import (
     GUARD_LANGUAGES,
@@ -23,9 +21,8 @@ from domain.canonical import canonical
 from domain.condition_text import Problem
 from domain.conditions import translate
 from domain.findings import Finding, Path
+from domain.shape import read_shape
 from domain.sla_terms import SlaTerms, check_terms, compile_terms
-
-Shape = TypeVar("Shape", bound=BaseModel)
 
 # Clauses of the language that this build does not enforce yet; applying one would be a promise nobody keeps.
 # fmt: off
@@ -207,43 +204,6 @@ def guard_of(language: str, written: Any) -> Guard:  # noqa: ANN401 - in JSONLog
 
 def _read(document: object) -> DefinitionDocument | tuple[Finding, ...]:
     return read_shape(DefinitionDocument, document, later=LATER)
-
-
-def read_shape(
-    model: type[Shape], document: object, *, later: frozenset[str] = frozenset()
-) -> Shape | tuple[Finding, ...]:
-    """Read the shape, or say where it is wrong: one finding per place; `later` are clauses of a later build."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        found = [_shape(document, problem, later) for problem in problems]
-        return tuple({(finding.code, finding.path): finding for finding in found}.values())
-
-
-def _shape(document: object, problem: Mapping[str, Any], later: frozenset[str]) -> Finding:
-    kind, message = problem["type"], problem["msg"]
-    path = _existing(document, problem["loc"])
-    if kind == "extra_forbidden":
-        if path[-1] in later:
-            text = f"{path[-1]} is not enforced by this build yet: remove the clause or use a later version"
-            return Finding("error", "NOT_SUPPORTED_YET", text, path)
-        return Finding("error", "UNKNOWN_CLAUSE", f"there is no clause {path[-1]} here: correct or remove it", path)
-    if kind == "missing":
-        return Finding("error", "MISSING_CLAUSE", f"add {problem['loc'][-1]}", (*path, problem["loc"][-1]))
-    place = ".".join(map(str, path)) or "the document"
-    return Finding("error", "BAD_VALUE", f"{place}: {message[:1].lower()}{message[1:]}", path)
-
-
-def _existing(document: Any, location: tuple[str | int, ...]) -> Path:  # noqa: ANN401 - JSON
-    """Return the part of an error's location that is in the document: the rest names union members."""
-    path: list[str | int] = []
-    for step in location:
-        inside = isinstance(document, list) and isinstance(step, int) and step < len(document)
-        if inside or (isinstance(document, dict) and step in document):
-            document = document[step]
-            path.append(step)
-    return tuple(path)
 
 
 def _references(document: DefinitionDocument) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from importlib.resources import files
 
 from contracts.slas import ConfiguredSlaDocument
 from domain.canonical import canonical
-from domain.definition import read_shape
 from domain.findings import Finding
+from domain.shape import read_shape
 from domain.sla_config import SlaConfig, check_config, compile_config
 from service.definitions.files import ordered, placed
 from service.definitions.yaml_tree import read_tree

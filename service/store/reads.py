@@ -40,10 +40,12 @@ select event from journal
  where part = (select part from workflow_id where workflow_id = $1)
    and workflow_id = $1 and sequence > $2 order by sequence limit $3
 """
-_LAST_EVENT = """
+# What an SLA or a command on it tells meanwhile brings a workflow nowhere.
+_LAST_CHANGE = """
 select part, seq, decided_at, event from journal
  where part = (select part from workflow_id where workflow_id = $1)
-   and workflow_id = $1 and sequence is not null order by sequence desc limit 1
+   and workflow_id = $1 and sequence is not null and convert_from(event, 'UTF8')::json -> 'to_state' is not null
+ order by sequence desc limit 1
 """
 _REPLIES = "select part, seq, kind, key, workflow_id, type, record_offset, decided_at, reply from journal"
 # A refusal is where its command's root is, which need not be where the id is taken: each partition is asked, by index.
@@ -117,8 +119,8 @@ class Listed:
     total: int
 
 
-class LastEvent(NamedTuple):
-    """A workflow's latest event and its place in the partition's journal."""
+class LastChange(NamedTuple):
+    """The event that brought a workflow into its state, and its place in the partition's journal."""
 
     part: int
     seq: int
@@ -216,11 +218,11 @@ async def history(connection: Connection, workflow_id: str, *, after: int = 0, l
     return [row["event"] for row in rows]
 
 
-async def last_event(connection: Connection, workflow_id: str) -> LastEvent | None:
+async def last_change(connection: Connection, workflow_id: str) -> LastChange | None:
     """Return what a workflow's state comes from."""
     with faults_of():
-        row = await connection.fetchrow(_LAST_EVENT, workflow_id)
-    return None if row is None else LastEvent(row["part"], row["seq"], row["decided_at"], orjson.loads(row["event"]))
+        row = await connection.fetchrow(_LAST_CHANGE, workflow_id)
+    return None if row is None else LastChange(row["part"], row["seq"], row["decided_at"], orjson.loads(row["event"]))
 
 
 async def outcomes(connection: Connection, workflow_id: str, *, limit: int = PAGE) -> list[Outcome]:
@@ -231,7 +233,7 @@ async def outcomes(connection: Connection, workflow_id: str, *, limit: int = PAG
 
 
 async def refusals(
-    connection: Connection, workflow_id: str, *, since: LastEvent | None = None, limit: int = PAGE
+    connection: Connection, workflow_id: str, *, since: LastChange | None = None, limit: int = PAGE
 ) -> list[Outcome]:
     """Return the decisions against a workflow's commands since an event of it, the newest first, without repeats."""
     with faults_of():

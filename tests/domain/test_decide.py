@@ -260,6 +260,10 @@ def test_a_missing_transition_shows_the_state_and_the_ways() -> None:
         by_name.allowed,
         by_name.why,
     )
+    assert by_name.message.endswith(" has no transition jam in state shut")
+    assert refused(MOVE.with_body(transition=None, target_state="jammed")).message.endswith(
+        " no transition from shut to jammed"
+    )
     by_target = refused(MOVE.with_body(transition=None, target_state="jammed"))
     assert (Code.INVALID_TRANSITION, LEAVING_SHUT) == (by_target.code, by_target.allowed)
     assert Code.INVALID_TRANSITION == code_of(MOVE.with_body(transition=None, target_state="no state").decide())

@@ -103,6 +103,29 @@ def test_the_clauses_of_later_builds_are_told_from_mistakes() -> None:
     ]
 
 
+def test_a_finding_says_what_to_write() -> None:
+    """The clause of that place that was meant, or how such a value looks; never a pattern or a type's name."""
+    wrong = {
+        "nmae": "x",
+        "version": "one",
+        "states": {"NEW": {"initial": "yes", "terminl": True}},
+        "transitions": [{"name": "open", "from": "NEW", "to": "NEW", "state": "NEW"}],
+        "slas": [{"name": "Reply", "target": "2 days", "stop": ["NEW"]}],
+    }
+    said = [finding.message for finding in check({"name": "lab.Typo", **wrong})]
+    assert [
+        "name: write lower-case words joined by dots, as in lab.sample",
+        "version: write a whole number",
+        "states.NEW.initial: write true or false",
+        "there is no clause terminl here: write terminal or remove it",
+        "there is no clause state here: correct or remove it",
+        "slas.0.name: write lower-case letters, digits, _ and -, as in first-reply",
+        "slas.0.target: write a time as in 2d, 4h or 1h 30m",
+        "there is no clause stop here: write stops or remove it",
+        "there is no clause nmae here: write name or remove it",
+    ] == said
+
+
 def test_a_rule_of_jsonlogic_is_kept_as_its_canonical_text() -> None:
     """Layout and the order of keys do not matter; any JSON may stand there but null."""
     rules: list[Any] = [{"==": [{"var": "workflow.version"}, 1.0]}, True]

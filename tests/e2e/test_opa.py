@@ -44,7 +44,7 @@ async def test_a_denial_is_explained_in_the_policys_words(
     assert ["accepted", "GUARD_DENIED", "accepted"] == [told[place] for place in places]
     assert (
         "GUARD_DENIED: the guard of pay denied it: 250 is more than ann may pay "
-        "because shop/pay command.context.amount = 250 limit = 100"
+        "unmet shop/pay command.context.amount = 250 limit = 100"
     ) in " ".join(why.decode().split())
     (rejection,) = [reply["rejection"] for reply in orjson.loads(why_json)["outcomes"]]
     verdict = rejection["why"].pop("verdict")

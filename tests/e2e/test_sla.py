@@ -107,6 +107,8 @@ async def test_promises_are_broken_once_and_whoever_must_hears_of_it(
     assert f"it was due {broken['due_at']}: 2s from {broken['started_at']}" in said
     assert "so far: repeat the sample" in said
     assert "worked in received" in said
+    assert ": escalate: received to escalated, by command " in said
+    assert ": test: received to tested, by command " in (await terminal("why", met)).out
     waiting = (await terminal("why", held)).out
     assert "SLA testing is on track\n  not due while its state holds it: 2s from " in waiting
     assert " held in shelved" in waiting

@@ -97,6 +97,17 @@ def test_every_verb_speaks_json() -> None:
         (["send", '{"command_type":"recover_workflow"}'], "", "workflow_id: Field required"),
         (["send", '{"command_type":"recover_workflow"}', "--to", "a"], "", "give only one of"),
         (["send", "--to", "a"], "", "workflow_id: Field required"),
+        (["send", "--workflow", "w"], "", "say what to do, as with --to, --transition or --definition"),
+        (
+            ["send", "--workflow", "w", "--definition", "d", "--to", "a"],
+            "",
+            "create_workflow has no field target_state",
+        ),
+        (
+            ["send", '{"command_type":"recover_workflow","workflow_id":"w","expected_verson":1}'],
+            "",
+            "recover_workflow has no field expected_verson: write expected_version or remove it",
+        ),
         (["send", "--workflow", "w", "--to", "a", "--transition", "b"], "", "give exactly one of target_state and"),
         (["send", "--workflow", "w", "--to", "a", "--context", "1"], "", "--context is JSON, but no object"),
         (["send", "--file", "/nowhere/at.all"], "", "/nowhere/at.all cannot be read: No such file or directory"),

@@ -30,7 +30,7 @@ from service.store.reads import (
     Page,
     get_workflow,
     history,
-    last_event,
+    last_change,
     list_workflows,
     outcomes,
     outcomes_of_command,
@@ -315,7 +315,7 @@ async def test_what_people_read_of_it(database_url: str) -> None:
         events = [orjson.loads(body) for body in await history(connection, FIRST)]
         assert [1, 2, 3, 4] == [event["sequence"] for event in events]
         assert [4] == [orjson.loads(body)["sequence"] for body in await history(connection, FIRST, after=3)]
-        last = await last_event(connection, FIRST)
+        last = await last_change(connection, FIRST)
         assert last is not None
         assert events[-1] == last.event
         refused = await refusals(connection, FIRST)

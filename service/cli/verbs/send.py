@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -25,7 +26,11 @@ AT_ONCE = 200
 SECONDS = 10.0
 
 Body = dict[str, Any]
-TYPES = ", ".join(model.model_fields["command_type"].annotation.__args__[0] for model in COMMAND_MODELS)  # type: ignore[union-attr]
+FIELDS = {
+    model.model_fields["command_type"].annotation.__args__[0]: model.model_fields.keys()  # type: ignore[union-attr]
+    for model in COMMAND_MODELS
+}
+TYPES = ", ".join(FIELDS)
 
 
 @app.command()
@@ -135,16 +140,29 @@ def _told(described: Body) -> str:
 
 def _checked(body: Body, place: str) -> Body:
     body.setdefault("command_id", str(uuid4()))
+    _known(body, place)
     try:
         COMMANDS.validate_python(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-            raise UnreadableError(f"{place}: command_type must be one of {TYPES}") from error
+            unsaid = "" if body.get("command_type") else "say what to do, as with --to, --transition or --definition; "
+            raise UnreadableError(f"{place}: {unsaid}command_type must be one of {TYPES}") from error
         where = ".".join(str(step) for step in first["loc"][1:])
         problem = first["msg"].removeprefix("Value error, ")
         raise UnreadableError(f"{place}: {where}{': ' if where else ''}{problem}") from error
     return body
+
+
+def _known(body: Body, place: str) -> None:
+    """Refuse what the service would pass over: a misspelt `expected_version` would check nothing."""
+    kind = str(body.get("command_type"))
+    known = FIELDS.get(kind, body.keys())
+    for name in body.keys() - known:
+        near = get_close_matches(name, sorted(known), n=1)
+        raise UnreadableError(
+            f"{place}: {kind} has no field {name}: {f'write {near[0]}' if near else 'correct'} or remove it"
+        )
 
 
 async def _send(chosen: Settings, commands: Sequence[Body], seconds: float, *, as_json: bool) -> Exit:

@@ -24,7 +24,7 @@ from service.store.reads import (
     ParkedCommand,
     get_workflow,
     history,
-    last_event,
+    last_change,
     outcomes_of_command,
     parked,
     refusals,
@@ -85,14 +85,15 @@ async def _explain(connection: Connection, subject: str, *, every: bool, limit: 
 
 async def _workflow(connection: Connection, found: Found, *, every: bool, limit: int) -> Document:
     workflow = found.workflow
-    last = await last_event(connection, workflow.workflow_id)
+    last = await last_change(connection, workflow.workflow_id)
     refused = await refusals(connection, workflow.workflow_id, since=None if every else last, limit=limit)
     definition = await load_definition(connection, workflow.definition, workflow.definition_version)
     waiting = await parked(connection, workflow.workflow_id, limit=limit)
     ways = () if definition is None else definition.outgoing.get(workflow.state, ())
-    newest = limit if every else 1
-    bodies = await history(connection, workflow.workflow_id, after=workflow.sequence - newest, limit=newest)
-    events = map(orjson.loads, bodies)
+    events = [] if last is None else [last.event]
+    if every:
+        newest = await history(connection, workflow.workflow_id, after=workflow.sequence - limit, limit=limit)
+        events = [orjson.loads(body) for body in newest]
     return {
         "workflow_id": workflow.workflow_id,
         "definition": workflow.definition,

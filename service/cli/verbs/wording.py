@@ -24,7 +24,7 @@ def rejection_lines(rejection: Json) -> Iterator[str]:
     yield f"  {rejection['code']}: {rejection['message']}"
     why = rejection.get("why")
     if why:
-        yield f"  because  {why.get('clause')}"
+        yield f"  unmet    {why.get('clause')}"
         for name, value in (why.get("values") or {}).items():
             yield f"           {name} = {orjson.dumps(value).decode()}"
         if why.get("verdict"):
