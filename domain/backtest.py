@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from contracts.commands import Command
 from domain.decision import Accepted, Decision
@@ -41,6 +41,9 @@ class Ends(NamedTuple):
 
     recorded: str | None
     candidate: str | None
+
+
+Differing = TypeVar("Differing", Difference, Ends)
 
 
 @dataclass(slots=True)
@@ -121,9 +124,9 @@ def asked_for(command: Command) -> str:
     return RECOVER if command.command_type == "recover_workflow" else command.command_type
 
 
-def in_order(differences: Mapping[Difference, Found]) -> Iterable[tuple[Difference, Found]]:
-    """Return differences with the most frequent first."""
-    return sorted(differences.items(), key=lambda pair: (-pair[1].count, pair[0]))
+def in_order(differences: Mapping[Differing, Found]) -> Iterable[tuple[Differing, Found]]:
+    """Return differences with the most frequent first, those that are as frequent by their names."""
+    return sorted(differences.items(), key=lambda pair: (-pair[1].count, [name or "" for name in pair[0]]))
 
 
 def _way(event: Json) -> Outcome:

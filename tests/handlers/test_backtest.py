@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 
-from domain.backtest import Comparison, Difference, Ends
+from domain.backtest import Comparison, Difference, Ends, Found, in_order
 from domain.definition import Definition
 from handlers.backtest import Candidate, Recorded, judge_again
 from handlers.limits import Limits
@@ -262,3 +262,9 @@ async def test_a_recorded_unreachable_guard_stays_unreachable() -> None:
     """Nobody can know now what the guard would have said then."""
     found = await door_judged(compiled(door()), CREATED, move("w", "open"), move("w", "jam"), move("w", "phone"))
     assert ({}, {"PREDICATE_UNAVAILABLE": 1}) == (found.differences, dict(found.believed))
+
+
+def test_what_is_as_frequent_is_in_the_order_of_its_names() -> None:
+    """Whatever workflow was judged first: two runs show the same."""
+    found = {Ends(*pair): Found(count) for pair, count in ((("b", "a"), 1), ((None, "a"), 1), (("c", "a"), 2))}
+    assert [Ends("c", "a"), Ends(None, "a"), Ends("b", "a")] == [ends for ends, _ in in_order(found)]

@@ -13,6 +13,7 @@ from service.cli import verbs
 from service.cli.exits import EXIT_OF, Exit, exit_of
 from service.cli.main import app
 from service.cli.verbs.dead_letters import readable
+from service.cli.verbs.wording import length_of
 from service.settings import Settings
 from tests.service.command_line import CommandLine, Said
 
@@ -250,6 +251,15 @@ def test_text_that_is_not_utf8_is_no_traceback(turnstile: CommandLine, tmp_path:
 def test_bytes_are_shown_as_text_where_they_are_text(raw: bytes, most: int | None, shown: str) -> None:
     """A character that a cut went through is left out; other bytes are shown as such."""
     assert shown == readable(raw, most)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0s"), (1386.911573999999973, "23m 6.912s"), (59.9999, "1m"), (3661, "1h 1m 1s"), (0.024, "0.024s")],
+)
+def test_a_length_of_time_is_said_to_the_millisecond(seconds: float, said: str) -> None:
+    """No sum of floats is shown as it is."""
+    assert said == length_of(seconds)
 
 
 def test_a_due_instant_shows_what_was_counted(turnstile: CommandLine) -> None:

@@ -117,7 +117,7 @@ def _document(definition: Definition, name: str, found: Comparison) -> dict[str,
         "ends_not_judged": found.ends_not_judged,
         "ends": [
             {**ends._asdict(), "count": counted.count, "workflows": counted.workflows}
-            for ends, counted in sorted(found.ends.items(), key=lambda pair: -pair[1].count)
+            for ends, counted in in_order(found.ends)
         ],
     }
 
@@ -138,5 +138,5 @@ def _say(found: Comparison) -> None:
         rows = [(c.count, *d, ", ".join(c.workflows)) for d, c in in_order(found.differences)]
         say_table(("commands", "asked for", "recorded", "candidate", "e.g."), rows[:SHOWN_MAX])
     if found.ends:
-        ends = [(c.count, *e, ", ".join(c.workflows)) for e, c in found.ends.items()]
-        say_table(("workflows", "ended in", "would end in", "e.g."), sorted(ends, key=lambda row: -row[0])[:SHOWN_MAX])
+        ends = [(c.count, *e, ", ".join(c.workflows)) for e, c in in_order(found.ends)]
+        say_table(("workflows", "ended in", "would end in", "e.g."), ends[:SHOWN_MAX])

@@ -114,7 +114,6 @@ async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[
             {"state": state, "refused": code.value, "workflows": count}
             for (state, code), count in sorted(found.refused.items())
         ],
-        "timers": 0,
         "examples": [{"workflow_id": name, **refusal.written()} for name, refusal in found.examples],
     }
     if not as_json:

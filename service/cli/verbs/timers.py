@@ -8,7 +8,7 @@ import typer
 from domain.instants import written
 from service.cli.exits import Exit
 from service.cli.main import app, run
-from service.cli.output import OUT, complain, say_json, say_table
+from service.cli.output import ERR, OUT, complain, say_json, say_table
 from service.cli.surroundings import database_url, settings
 from service.cli.verbs.options import AsJson, read_moment
 from service.cli.verbs.reach import asking
@@ -46,7 +46,9 @@ def list_(
     if as_json:
         for timer in found:
             say_json(timer._asdict() | {"due_at": written(timer.due_at)})
-    elif found:
+    elif not found:
+        ERR.print("no timers")
+    else:
         columns = ("due", "workflow", "SLA", "status", "definition", "state", "partition")
         say_table(
             columns,

@@ -49,9 +49,9 @@ def verdict_line(verdict: Json) -> str:
 
 
 def length_of(span: float) -> str:
-    """Say seconds in hours, minutes and seconds: a day would be unclear."""
-    minutes, rest = divmod(span, 60)
-    parts = ((int(minutes) // 60, "h"), (int(minutes) % 60, "m"), (int(rest) if rest == int(rest) else rest, "s"))
+    """Say seconds, to the millisecond, in hours, minutes and seconds: a day would be unclear."""
+    minutes, rest = divmod(round(span * 1000), 60_000)
+    parts = ((minutes // 60, "h"), (minutes % 60, "m"), (f"{rest / 1000:g}" if rest else 0, "s"))
     return " ".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
