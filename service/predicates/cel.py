@@ -21,6 +21,7 @@ from contracts.predicates import Verdict
 from domain.cel_text import Reads, Work, clauses, paths, reads, work
 from domain.guards import VARIABLES, Question
 from service.predicates.at_once import at_once
+from service.predicates.opened import Opened, key
 from service.predicates.seen import ABSENT, held, values_seen
 
 ENGINE = "cel"
@@ -47,12 +48,13 @@ class _Program(NamedTuple):
 
 
 class CelEngine:
-    """Answers CEL guards; holds nothing but compiled expressions, so one serves the whole process."""
+    """Answers CEL guards; holds compiled expressions and what they opened on, so one serves the whole process."""
 
     def __init__(self) -> None:
         dynamic = dict.fromkeys(VARIABLES, cel.Type.DYN)
         self._environment = cel.NewEnv(variables=dynamic | {"now": cel.Type.TIMESTAMP})
         self._program = lru_cache(_PROGRAMS_MAX)(self._build)
+        self._opened = Opened()
 
     def compile(self, expression: str) -> str | None:
         """Return what is wrong with an expression, or None; positions in it are line:column."""
@@ -71,16 +73,26 @@ class CelEngine:
             if program.work is not None and (needed := _nanoseconds(program.work, inputs)) > WORK_NS_MAX:
                 share = -(-needed // WORK_NS_MAX)
                 return _denied(expression, inputs, f"these inputs may cost {share} times the work a guard may make")
-            seen = dict(inputs) if program.reads is None else _part(inputs, program.reads)
-            if "now" in seen:
-                seen["now"] = datetime.fromisoformat(seen["now"])
-            result = program.expression.eval(data=seen)
-            # An error is a returned value whose plain form is a non-empty text: only True itself may open.
-            return _ALLOW if result.plain_value() is True else self._denial(expression, result, seen, inputs)
+            return self._evaluated(expression, program, inputs)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             if _BUDGET in str(error):
                 return _denied(expression, inputs, "the guard's loops make too many rounds on these inputs")
             return _unavailable(expression, f"the inputs could not be read: {error}"[:_CAUSE_MAX])
+
+    def _evaluated(self, expression: str, program: _Program, inputs: Mapping[str, Any]) -> Verdict:
+        seen = dict(inputs) if program.reads is None else _part(inputs, program.reads)
+        known = None
+        if "now" in seen:
+            seen["now"] = datetime.fromisoformat(seen["now"])
+        elif (known := key(expression, seen)) is not None and self._opened.before(known):
+            return _ALLOW
+        result = program.expression.eval(data=seen)
+        # An error is a returned value whose plain form is a non-empty text: only True itself may open.
+        if result.plain_value() is not True:
+            return self._denial(expression, result, seen, inputs)
+        if known is not None:
+            self._opened.remember(known)
+        return _ALLOW
 
     def _denial(
         self, expression: str, result: cel.Value, seen: Mapping[str, Any], inputs: Mapping[str, Any]
