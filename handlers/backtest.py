@@ -22,7 +22,7 @@ from domain.rejections import Refusal, refusal
 from domain.workflow import Workflow
 from handlers.decode import Invalid, Readable, decode
 from handlers.limits import Limits
-from handlers.ports import Guards, Record
+from handlers.ports import Guards, Record, verdicts
 from handlers.written import accepted_rows, too_large
 
 _INCARNATION = UUID(int=0)
@@ -165,7 +165,7 @@ class _Again:
         if isinstance(decision, Question):
             if workflow is None:
                 raise TypeError("a guard is asked about no workflow")
-            verdict = (await self.candidate.guards.ask([decision]))[0]
+            (verdict,) = await verdicts(self.candidate.guards, [decision])
             if verdict.outcome == "unavailable":
                 return None
             decision = conclude(decision, verdict, command, workflow, definition, circumstances)

@@ -200,9 +200,9 @@ class Parking:
             ask.drop()
         since = self._clock()
         answer = guards.ask([question])
-        if isinstance(answer, asyncio.Future) and answer.done():
+        if isinstance(answer, list):
             self._asks.pop(offset, None)
-            return judged(answer.result()[0], question, self._clock() - since)
+            return judged(answer[0], question, self._clock() - since)
         ask = self._asks[offset] = Ask(workflow_id, version, question, since, asyncio.ensure_future(answer))
         ask.timer = asyncio.get_running_loop().call_later(self._guard_seconds_max, self._give_up, offset, ask, question)
         ask.answer.add_done_callback(partial(self._answered, offset, ask))

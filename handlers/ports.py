@@ -340,9 +340,15 @@ class Log(Protocol):
 class Guards(Protocol):
     """The predicate engine."""
 
-    def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+    def ask(self, questions: Sequence[Question]) -> list[Verdict] | Awaitable[Sequence[Verdict]]:
         """Answer each question in its place; an engine that fails is `unavailable`, not an exception.
 
-        An engine that need not wait returns a future that is done: such an answer costs its turn nothing.
+        A list is the answer itself, of an engine that need not wait.
         """
         ...
+
+
+async def verdicts(guards: Guards, questions: Sequence[Question]) -> Sequence[Verdict]:
+    """Ask, and wait where there is something to wait for."""
+    answer = guards.ask(questions)
+    return answer if isinstance(answer, list) else await answer

@@ -7,7 +7,6 @@ an expression that this build cannot compile, inputs that are not plain JSON. `n
 by the expression as a CEL timestamp; every other instant is text: `timestamp(workflow.created_at)`.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,7 +19,6 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stub
 from contracts.predicates import Verdict
 from domain.cel_text import Reads, Work, clauses, paths, reads, work
 from domain.guards import VARIABLES, Question
-from service.predicates.at_once import at_once
 from service.predicates.opened import Opened, key
 from service.predicates.seen import ABSENT, held, values_seen
 
@@ -61,9 +59,9 @@ class CelEngine:
         program = self._program(expression)
         return program if isinstance(program, str) else None
 
-    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
-        """Answer each question in its place, at once: the future is done."""
-        return at_once([self._answer(question.guard.expression, question.inputs) for question in questions])
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Answer each question in its place."""
+        return [self._answer(question.guard.expression, question.inputs) for question in questions]
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         program = self._program(expression)

@@ -1,24 +1,25 @@
 """One port, several engines: each question goes to the engine that its guard names, and comes back in its place."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
-from service.predicates.at_once import at_once
 from service.predicates.cel import CelEngine
 from service.predicates.flaw import Flaw
 from service.predicates.jsonlogic import JsonLogicEngine
 from service.predicates.reports import SILENT, Reports
 
+Answer = list[Verdict] | asyncio.Future[Sequence[Verdict]]
+
 
 class Engine(Protocol):
-    """What judges guards; an answer that need not be waited for is a future that is done."""
+    """What judges guards: verdicts where nobody need wait, else a future of them."""
 
-    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
+    def ask(self, questions: Sequence[Question]) -> Answer:
         """Answer each question in its place."""
         ...
 
@@ -50,9 +51,9 @@ class Absent:
         self._engine = engine
         self._cause = cause
 
-    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
-        """Answer that nobody can tell, at once."""
-        return at_once([self._verdict(question) for question in questions])
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Answer that nobody can tell."""
+        return [self._verdict(question) for question in questions]
 
     def _verdict(self, question: Question) -> Verdict:
         clause = question.guard.expression
@@ -83,8 +84,8 @@ class Engines:
         if self._remote is not None:
             self._remote.report_to(reports)
 
-    def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
-        """Answer each question in its place; where no engine needs to wait, the future is done."""
+    def ask(self, questions: Sequence[Question]) -> Answer:
+        """Answer each question in its place: with the verdicts themselves where no engine needs to wait."""
         if len(questions) == 1:
             return self._ask(questions[0].guard.engine, questions)
         names = dict.fromkeys(question.guard.engine for question in questions)
@@ -97,35 +98,39 @@ class Engines:
         if self._remote is not None:
             await self._remote.close()
 
-    def _ask(self, engine: str, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
+    def _ask(self, engine: str, questions: Sequence[Question]) -> Answer:
         began = perf_counter()
         answer = self._engines[engine].ask(questions)
-        if answer.done():
-            self._judged(engine, began, answer)
-        else:
-            answer.add_done_callback(partial(self._judged, engine, began))
+        if isinstance(answer, asyncio.Future):
+            if not answer.done():
+                answer.add_done_callback(partial(self._ended, engine, began))
+                return answer
+            answer = list(answer.result())
+        self._judged(engine, began, answer)
         return answer
 
-    def _ask_several(self, names: Sequence[str], questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+    def _ask_several(self, names: Sequence[str], questions: Sequence[Question]) -> Answer:
         places = [[at for at, each in enumerate(questions) if each.guard.engine == name] for name in names]
         answers = [self._ask(name, [questions[at] for at in taken]) for name, taken in zip(names, places, strict=True)]
-        if not all(answer.done() for answer in answers):
-            return asyncio.ensure_future(_when_all(places, answers))
-        return at_once(_in_order(places, [answer.result() for answer in answers]))
+        found = [answer for answer in answers if isinstance(answer, list)]
+        return _in_order(places, found) if len(found) == len(answers) else asyncio.ensure_future(_late(places, answers))
 
-    def _judged(self, engine: str, began: float, answer: "asyncio.Future[Sequence[Verdict]]") -> None:
-        seconds = perf_counter() - began
+    def _ended(self, engine: str, began: float, answer: "asyncio.Future[Sequence[Verdict]]") -> None:
         if answer.cancelled():
-            self._reports.judged(engine, "given_up", seconds)
+            self._reports.judged(engine, "given_up", perf_counter() - began)
         elif answer.exception() is None:
-            for verdict in answer.result():
-                self._reports.judged(engine, verdict.outcome, seconds)
+            self._judged(engine, began, answer.result())
+
+    def _judged(self, engine: str, began: float, verdicts: Sequence[Verdict]) -> None:
+        seconds = perf_counter() - began
+        for verdict in verdicts:
+            self._reports.judged(engine, verdict.outcome, seconds)
 
 
-async def _when_all(
-    places: Sequence[Sequence[int]], answers: "Sequence[asyncio.Future[Sequence[Verdict]]]"
-) -> Sequence[Verdict]:
-    return _in_order(places, await asyncio.gather(*answers))
+async def _late(places: Sequence[Sequence[int]], answers: Sequence[Answer]) -> Sequence[Verdict]:
+    waiting = [answer for answer in answers if isinstance(answer, asyncio.Future)]
+    await asyncio.gather(*waiting)
+    return _in_order(places, [each if isinstance(each, list) else each.result() for each in answers])
 
 
 def _in_order(places: Sequence[Sequence[int]], answers: Sequence[Sequence[Verdict]]) -> list[Verdict]:

@@ -6,7 +6,6 @@ what an operator can mend (a rule that this build cannot ask, inputs that are no
 reads as null, as the language has it.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +17,6 @@ from datalogic_py import DataHandle, DataLogicError, Engine, Rule
 from contracts.predicates import Verdict
 from domain.canonical import canonical
 from domain.guards import Question
-from service.predicates.at_once import at_once
 from service.predicates.flaw import Flaw, Path
 from service.predicates.jsonlogic_rule import DEPTH_MAX, Form, conjuncts, flaws, form, is_too_deep, paths
 from service.predicates.seen import values_seen
@@ -58,9 +56,9 @@ class JsonLogicEngine:
         compiled = self._compiled(expression)
         return compiled if isinstance(compiled, Flaw) else None
 
-    def ask(self, questions: Sequence[Question]) -> "asyncio.Future[Sequence[Verdict]]":
-        """Answer each question in its place, at once: the future is done."""
-        return at_once([self._answer(question.guard.expression, question.inputs) for question in questions])
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Answer each question in its place."""
+        return [self._answer(question.guard.expression, question.inputs) for question in questions]
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         compiled = self._compiled(expression)

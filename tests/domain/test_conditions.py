@@ -1,9 +1,7 @@
 """Python conditions as CEL: held against Python's own meaning over generated cases, and what is refused with why."""
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -35,10 +33,7 @@ def verdict(cel: str, context: dict[str, Any]) -> Verdict:
         "now": NOW,
     }
 
-    async def ask() -> Sequence[Verdict]:
-        return await ENGINE.ask([Question(Guard(engine="cel", expression=cel), inputs)])
-
-    return asyncio.run(ask())[0]
+    return ENGINE.ask([Question(Guard(engine="cel", expression=cel), inputs)])[0]
 
 
 def cel_of(source: str) -> str:

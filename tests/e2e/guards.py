@@ -7,7 +7,7 @@ from dataclasses import replace
 from contracts.predicates import Verdict
 from domain.guards import Question
 from handlers.placement import partition_of
-from handlers.ports import Guards
+from handlers.ports import Guards, verdicts
 from service.adapters import Adapters, adapters
 from service.settings import Settings
 from service.store.pool import Pool
@@ -38,7 +38,7 @@ class HangingGuards:
         self._inner = chosen.guards
         return replace(chosen, guards=self)
 
-    def ask(self, questions: Sequence[Question]) -> Awaitable[Sequence[Verdict]]:
+    def ask(self, questions: Sequence[Question]) -> list[Verdict] | Awaitable[Sequence[Verdict]]:
         """Answer each question in its place, now or after healing."""
         assert self._inner is not None
         hangs = any(self._of_part(question) for question in questions) and not self._healthy.is_set()
@@ -48,7 +48,7 @@ class HangingGuards:
         self.struck += len(questions)
         await self._healthy.wait()
         assert self._inner is not None
-        return await self._inner.ask(questions)
+        return await verdicts(self._inner, questions)
 
     def _of_part(self, question: Question) -> bool:
         return partition_of(question.inputs["workflow"]["root_id"], self.partitions) == self.part

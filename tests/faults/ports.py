@@ -11,7 +11,7 @@ from contracts.predicates import Verdict
 from domain.decision import Facts
 from domain.guards import Question
 from handlers.placement import partition_of
-from handlers.ports import Guards, JournalRow, Ownership, Publisher, Session, Turn
+from handlers.ports import Guards, JournalRow, Ownership, Publisher, Session, Turn, verdicts
 from service.adapters import Adapters, WholeStore
 from service.broker.publishers import IdempotentPublisher, TransactionalPublisher
 from tests.faults.points import Point, Points
@@ -85,7 +85,7 @@ class PointedGuards:
             await self.points.meet(Point.ASKED, partition_of(question.inputs["workflow"]["root_id"], self.n_parts))
             if crc32(question.inputs["command"]["command_id"].encode()) % SLOW_OF == 0:
                 await asyncio.sleep(SLOW_SECONDS)
-        return await self.inner.ask(questions)
+        return await verdicts(self.inner, questions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from domain.sla_events import attend, lapse
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
 from handlers.parking import judged
-from handlers.ports import Guards
+from handlers.ports import Guards, verdicts
 from service.definitions.files import read_definition, shipped
 from service.predicates.engines import Engines
 from tests.faults.history import Record, Row, turned_away
@@ -215,7 +215,7 @@ class Replay:
                 engine=question.guard.engine,
             )
         else:
-            verdict = (await self.guards.ask([question]))[0]
+            verdict = (await verdicts(self.guards, [question]))[0]
         return judged(verdict, question, told.get("latency_us", 0) / 1e6)
 
     def _keep(self, row: Row, received: Readable, reply: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from contracts.predicates import Guard
 from domain.guards import Question
+from handlers.ports import verdicts
 from service.predicates.engines import Engines
 
 CPU_SECONDS = 40
@@ -42,7 +43,7 @@ async def main() -> None:
     for engine, expression in json.load(sys.stdin):
         guard = Guard(engine=engine, expression=expression)
         flaw = engines.compile(guard)
-        (verdict,) = await engines.ask([Question(guard, INPUTS)])
+        (verdict,) = await verdicts(engines, [Question(guard, INPUTS)])
         said = {"flaw": flaw and flaw.message, "outcome": verdict.outcome, "cause": verdict.cause}
         sys.stdout.write(f"{json.dumps(said)}\n")
         sys.stdout.flush()

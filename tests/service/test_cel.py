@@ -29,7 +29,7 @@ def engine() -> CelEngine:
 async def asked(engine: CelEngine, expression: str, inputs: dict[str, Any] | None = None) -> Verdict:
     """Ask one guard."""
     guard = Guard(engine="cel", expression=expression)
-    return (await engine.ask([Question(guard, INPUTS if inputs is None else inputs)]))[0]
+    return engine.ask([Question(guard, INPUTS if inputs is None else inputs)])[0]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_a_large_value_is_not_repeated_in_the_reply(engine: CelEngine) -> 
 async def test_answers_stand_in_the_order_of_the_questions(engine: CelEngine) -> None:
     """Each question has its own verdict."""
     questions = [Question(Guard(engine="cel", expression=text), INPUTS) for text in ("true", "false", "1 +", "true")]
-    outcomes = [verdict.outcome for verdict in await engine.ask(questions)]
+    outcomes = [verdict.outcome for verdict in engine.ask(questions)]
     assert outcomes == ["allow", "deny", "unavailable", "allow"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
+from handlers.ports import verdicts
 from service.predicates.engines import Engines
 from service.predicates.reports import Reports
 from service.telemetry import Telemetry
@@ -47,18 +48,18 @@ def question(engine: str, expression: str) -> Question:
 
 
 async def test_an_engine_in_process_answers_at_once() -> None:
-    """Its future is done when it is given."""
+    """With the verdicts themselves."""
     answer = Engines().ask([question("cel", "true"), question("cel", "1 == 2")])
-    assert isinstance(answer, asyncio.Future)
-    assert answer.done()
-    assert ["allow", "deny"] == [verdict.outcome for verdict in await answer]
+    assert isinstance(answer, list)
+    assert ["allow", "deny"] == [verdict.outcome for verdict in answer]
 
 
 async def test_answers_come_back_in_the_order_of_the_questions() -> None:
     """Also where they are of several engines, and one of them takes its time."""
     remote = HeldRemote()
     names = [("remote", "a"), ("cel", "false"), ("remote", "b"), ("cel", "true")]
-    answer = asyncio.ensure_future(Engines(remote).ask([question(*each) for each in names]))
+    answer = asyncio.ensure_future(verdicts(Engines(remote), [question(*each) for each in names]))
+    await asyncio.sleep(0)
     assert [["a", "b"]] == [asked for asked, _ in remote.asked]
     remote.asked[0][1].set_result([ALLOWED, Verdict(outcome="deny", clause="b", engine="remote")])
     assert [("remote", "allow"), ("cel", "deny"), ("remote", "deny"), ("cel", "allow")] == [
@@ -69,7 +70,8 @@ async def test_answers_come_back_in_the_order_of_the_questions() -> None:
 async def test_who_gives_up_gives_up_on_every_engine() -> None:
     """Nothing goes on being asked for nobody."""
     remote = HeldRemote()
-    answer = asyncio.ensure_future(Engines(remote).ask([question("remote", "a"), question("cel", "true")]))
+    answer = Engines(remote).ask([question("remote", "a"), question("cel", "true")])
+    assert isinstance(answer, asyncio.Future)
     await asyncio.sleep(0)
     answer.cancel()
     await asyncio.gather(answer, return_exceptions=True)
@@ -79,9 +81,8 @@ async def test_who_gives_up_gives_up_on_every_engine() -> None:
 async def test_without_a_remote_engine_its_guards_say_which_setting_is_missing() -> None:
     """At once, and never open."""
     answer = Engines().ask([question("remote", "shop/open")])
-    assert isinstance(answer, asyncio.Future)
-    assert answer.done()
-    (verdict,) = await answer
+    assert isinstance(answer, list)
+    (verdict,) = answer
     assert ("unavailable", "shop/open", "this worker has no policy engine to ask: set TURNSTILE_PREDICATE_URL") == (
         verdict.outcome,
         verdict.clause,
@@ -94,8 +95,9 @@ async def test_verdicts_are_counted_by_engine_and_outcome() -> None:
     remote, telemetry = HeldRemote(), Telemetry()
     engines = Engines(remote)
     engines.report_to(telemetry.predicates)
-    await engines.ask([question("cel", "true"), question("cel", "false")])
-    answers = [asyncio.ensure_future(engines.ask([question("remote", name)])) for name in "ab"]
+    engines.ask([question("cel", "true"), question("cel", "false")])
+    answers = [asyncio.ensure_future(verdicts(engines, [question("remote", name)])) for name in "ab"]
+    await asyncio.sleep(0)
     remote.asked[0][1].set_result([ALLOWED])
     answers[1].cancel()
     await asyncio.gather(*answers, return_exceptions=True)
@@ -119,7 +121,7 @@ async def test_closing_closes_the_remote_engine() -> None:
 
 async def test_each_question_goes_to_its_engine() -> None:
     """Mixed as they come, each answer in its question's place."""
-    found = await Engines().ask([RULE, TRUE, NEVER, FALSE, RULE])
+    found = await verdicts(Engines(), [RULE, TRUE, NEVER, FALSE, RULE])
     expected = [
         ("jsonlogic", "allow"),
         ("cel", "allow"),
@@ -128,16 +130,13 @@ async def test_each_question_goes_to_its_engine() -> None:
         ("jsonlogic", "allow"),
     ]
     assert expected == [(verdict.engine, verdict.outcome) for verdict in found]
-    assert [] == list(await Engines().ask([]))
+    assert [] == list(await verdicts(Engines(), []))
 
 
 @pytest.mark.parametrize("question", [TRUE, RULE])
-async def test_an_engine_of_this_process_answers_at_once(question: Question) -> None:
+def test_an_engine_of_this_process_answers_at_once(question: Question) -> None:
     """A turn need not wait for it, and parks nothing."""
-    answer = Engines().ask([question])
-    assert isinstance(answer, asyncio.Future)
-    assert answer.done()
-    assert [Verdict(outcome="allow", engine=question.guard.engine)] == answer.result()
+    assert [Verdict(outcome="allow", engine=question.guard.engine)] == Engines().ask([question])
 
 
 def test_what_is_wrong_is_found_by_the_language() -> None:

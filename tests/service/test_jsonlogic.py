@@ -31,7 +31,7 @@ def text(rule: Rule) -> str:
 async def asked(engine: JsonLogicEngine, rule: Rule, inputs: dict[str, Any] | None = None) -> Verdict:
     """Ask one guard."""
     guard = Guard(engine="jsonlogic", expression=text(rule))
-    return (await engine.ask([Question(guard, INPUTS if inputs is None else inputs)]))[0]
+    return engine.ask([Question(guard, INPUTS if inputs is None else inputs)])[0]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_answers_stand_in_the_order_of_the_questions(engine: JsonLogicEngi
     """Each question has its own verdict."""
     expressions = ("true", "false", '{"nosuch":1}', "true")
     questions = [Question(Guard(engine="jsonlogic", expression=each), INPUTS) for each in expressions]
-    outcomes = [verdict.outcome for verdict in await engine.ask(questions)]
+    outcomes = [verdict.outcome for verdict in engine.ask(questions)]
     assert ["allow", "deny", "unavailable", "allow"] == outcomes
 
 
@@ -150,10 +150,7 @@ async def test_what_cannot_be_asked_is_said_where_it_is_written(
     assert flaw is not None
     assert problem in flaw.message
     assert place == flaw.path
-    assert (
-        "unavailable"
-        == (await engine.ask([Question(Guard(engine="jsonlogic", expression=expression), INPUTS)]))[0].outcome
-    )
+    assert "unavailable" == engine.ask([Question(Guard(engine="jsonlogic", expression=expression), INPUTS)])[0].outcome
 
 
 async def test_loops_over_usual_inputs_are_judged(engine: JsonLogicEngine) -> None:

@@ -57,40 +57,40 @@ def inputs(version: object, metadata: object, context: object, now: str = NOWS[1
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_engine_that_remembers_answers_as_one_that_does_not(form: str) -> None:
+def test_an_engine_that_remembers_answers_as_one_that_does_not(form: str) -> None:
     """The same verdict to its last field, whatever was asked before and in which order."""
     random = Random(form)
     asked = [question(form.format(read), inputs(*random.choices(ALIKE, k=3))) for read in READS for _ in range(40)]
-    expected = [(await CelEngine().ask([each]))[0] for each in asked]
+    expected = [CelEngine().ask([each])[0] for each in asked]
     assert {"allow", "deny"} <= {verdict.outcome for verdict in expected}
     remembering = CelEngine()
     for _ in range(5):
         order = random.sample(range(len(asked)), len(asked))
-        assert [expected[at] for at in order] == await remembering.ask([asked[at] for at in order])
+        assert [expected[at] for at in order] == remembering.ask([asked[at] for at in order])
 
 
-async def test_a_guard_that_looks_at_the_time_is_judged_each_time() -> None:
+def test_a_guard_that_looks_at_the_time_is_judged_each_time() -> None:
     """What opened then does not open now."""
     engine = CelEngine()
     guard = "now < timestamp('2026-01-01T12:00:00Z') && actor.name == 'ann'"
     asked = [question(guard, inputs(1, 1, 1, now)) for now in (*NOWS, NOWS[0])]
-    assert ["allow", "deny", "allow"] == [verdict.outcome for verdict in await engine.ask(asked)]
+    assert ["allow", "deny", "allow"] == [verdict.outcome for verdict in engine.ask(asked)]
 
 
-async def test_a_denial_tells_of_the_inputs_as_they_are() -> None:
+def test_a_denial_tells_of_the_inputs_as_they_are() -> None:
     """Also of an expression that has opened, and where what it reads is the same as before."""
     engine = CelEngine()
     for version in (1, 2, 1, 2):
-        (verdict,) = await engine.ask([question("workflow.version == 1", {"workflow": {"version": version}})])
+        (verdict,) = engine.ask([question("workflow.version == 1", {"workflow": {"version": version}})])
         denied = Verdict("deny", "cel", clause="workflow.version == 1", values={"workflow.version": 2})
         assert verdict == (Verdict("allow", "cel") if version == 1 else denied)
 
 
-async def test_what_opens_one_expression_opens_no_other() -> None:
+def test_what_opens_one_expression_opens_no_other() -> None:
     """Though both look at the same values."""
     same = {"workflow": {"version": 1}}
     asked = [question(f"workflow.version {sign} 1", same) for sign in ("==", "!=", ">", "<=")]
-    assert ["allow", "deny", "deny", "allow"] == [verdict.outcome for verdict in await CelEngine().ask(asked)]
+    assert ["allow", "deny", "deny", "allow"] == [verdict.outcome for verdict in CelEngine().ask(asked)]
 
 
 def test_so_much_is_remembered_and_the_rest_forgotten() -> None:

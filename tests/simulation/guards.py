@@ -28,4 +28,4 @@ class LateGuards:
         if chance.random() < self._weather.request_lost:
             self._around.struck["guards: unavailable"] += 1
             return [Verdict(outcome="unavailable", cause="no answer", clause="?", engine=ENGINE) for _ in questions]
-        return await self._guards.ask(questions)
+        return self._guards.ask(questions)
