@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 _MILLISECONDS_MAX = 253_402_300_799_999  # the end of year 9999
+_WITHOUT_OFFSET = -len("+00:00")
 
 
 def of_broker(milliseconds: int) -> datetime:
@@ -12,7 +13,7 @@ def of_broker(milliseconds: int) -> datetime:
 
 def written(instant: datetime) -> str:
     """Return an aware instant as text, e.g. 2026-11-21T09:30:00.000000Z; text order is time order."""
-    return f"{instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return f"{instant.astimezone(UTC).isoformat(timespec='microseconds')[:_WITHOUT_OFFSET]}Z"
 
 
 def read(text: str) -> datetime:

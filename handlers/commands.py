@@ -114,10 +114,13 @@ class CommandsHandler:
         if self.clock.logical:
             owned = _at(owned, tick.tick.time)
             parking.look(tick.tick.time)
-        fired = await fire(self.store, self.clock, owned, tick)
-        if fired.turn is not None:
-            applied(Taken(fired.owned, fired.turn, owned.next_seq))
-        return fired.owned, fired.more
+        return await fire(
+            self.store,
+            self.clock,
+            owned,
+            tick,
+            applied=lambda before, after, turn: applied(Taken(after, turn, before.next_seq)),
+        )
 
     async def _take(
         self,

@@ -5,7 +5,7 @@ twice, changes nothing but itself.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -24,7 +24,9 @@ from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecor
 from handlers.ticks import Clock, ReceivedTick
 from handlers.written import consequence_rows, event_row, forward_row
 
-TIMERS_AT_ONCE = 100  # some 30 ms: commands have their turns between
+TIMERS_OF_A_TICK = 500  # a tick that finds no more takes them all
+TIMERS_OF_MANY = 100  # where there are more, commands have their turns between: some 30 ms
+WORKFLOWS_A_TURN = 250
 DELAYED_AT_ONCE = 16  # each is up to 512 KiB
 YIELD_EVERY = 50
 POSTPONED = timedelta(minutes=1)
@@ -34,10 +36,9 @@ log = structlog.get_logger()
 
 
 class Fired(NamedTuple):
-    """What came of a tick: the ownership after it, the turn if there was one, and whether more timers may be due."""
+    """What came of a tick: the ownership after it, and whether more timers may be due."""
 
     owned: Ownership
-    turn: Turn | None
     more: bool
 
 
@@ -75,39 +76,64 @@ def _timer(workflow_id: str, name: str, next_at: str | None) -> Timer:
     return Timer(workflow_id, name, None if next_at is None else read(next_at))
 
 
-async def fire(store: Store, clock: Clock, owned: Ownership, tick: ReceivedTick) -> Fired:
-    """Take the steps that are due at a tick whose commands are all decided, a bounded number of them."""
-    timers = await store.due(owned, clock.due_until(tick), TIMERS_AT_ONCE)
+async def fire(
+    store: Store,
+    clock: Clock,
+    owned: Ownership,
+    tick: ReceivedTick,
+    *,
+    applied: Callable[[Ownership, Ownership, Turn], None],
+) -> Fired:
+    """Take the steps that are due at a tick whose commands are all decided, a bounded number of them.
+
+    `applied` hears of each turn that is committed, with the ownership before it and after. The next is decided while
+    the store applies one, and applied only behind it: where one fails, those before it are written and none after it.
+    """
+    until = clock.due_until(tick)
+    timers = await store.due(owned, until, TIMERS_OF_A_TICK + 1)
+    many = len(timers) > TIMERS_OF_A_TICK
     delayed = await store.delayed(owned, tick.tick.time, DELAYED_AT_ONCE)
     if not timers and not delayed:
-        return Fired(owned, None, more=False)
-    loaded = await store.load(owned, Wanted(sorted({timer.workflow_id for timer in timers}), (), ()))
+        return Fired(owned, more=False)
+    by_workflow: dict[str, list[str]] = {}
+    for timer in timers[:TIMERS_OF_MANY] if many else timers:
+        by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
+    loaded = await store.load(owned, Wanted(sorted(by_workflow), (), ()))
     if clock.believed(tick, loaded.now) != tick.tick.time:
-        return Fired(owned, None, more=False)
+        return Fired(owned, more=False)
     now = clock.now(loaded.now, owned.tick_time)
-    turn = Turn(owned.next_offset, loaded.now if clock.logical else now)
+    lapsing = Lapsing(store, owned, loaded, until, now, Circumstances(written(now), owned.incarnation, ""))
+    decided_at = loaded.now if clock.logical else now
+    turn = Turn(owned.next_offset, decided_at)
     for record in delayed:
         turn.unparked.append(record.parked)
         turn.rows.append(resent_row(record, owned.part))
-    circumstances = Circumstances(written(now), owned.incarnation, "")
-    lapsing = Lapsing(store, owned, loaded, clock.due_until(tick), circumstances)
-    by_workflow: dict[str, list[str]] = {}
-    for timer in timers:
-        by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
-    for position, (workflow_id, names) in enumerate(by_workflow.items(), start=1):
-        if position % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
-        try:
-            await lapsing.take(workflow_id, names, turn)
-        except Fault:
-            raise
-        except Exception:
-            log.exception("timer.postponed", part=owned.part, workflow_id=workflow_id)
-            turn.timers += [Timer(workflow_id, name, now + POSTPONED) for name in names]
+    due = list(by_workflow.items())
+    applying: asyncio.Task[Ownership] | None = None
+    try:
+        for first in range(0, max(len(due), 1), WORKFLOWS_A_TURN):
+            await lapsing.take_all(due[first : first + WORKFLOWS_A_TURN], turn)
+            if applying is not None:
+                owned = await applying
+            applying = asyncio.create_task(_apply(store, owned, turn, applied))
+            await asyncio.sleep(0)  # it is on its way before the next is decided
+            turn = Turn(owned.next_offset, decided_at)
+        if applying is not None:
+            owned = await applying
+    finally:
+        if applying is not None:
+            applying.cancel()  # what the store has begun it ends: the next claim finds it
+    return Fired(owned, more=many or len(delayed) == DELAYED_AT_ONCE)
+
+
+async def _apply(
+    store: Store, owned: Ownership, turn: Turn, applied: Callable[[Ownership, Ownership, Turn], None]
+) -> Ownership:
     outcome = await store.apply(owned, turn)
     if not isinstance(outcome, Ownership):
         raise Fault(f"partition {owned.part}: a turn of timers met a conflict: {outcome}")
-    return Fired(outcome, turn, more=len(timers) == TIMERS_AT_ONCE or len(delayed) == DELAYED_AT_ONCE)
+    applied(owned, outcome, turn)
+    return outcome
 
 
 def resent_row(record: ParkedRecord, part: int) -> JournalRow:
@@ -125,7 +151,21 @@ class Lapsing(NamedTuple):
     owned: Ownership
     loaded: Loaded
     until: datetime
+    now: datetime
     circumstances: Circumstances
+
+    async def take_all(self, due: Sequence[tuple[str, Sequence[str]]], turn: Turn) -> None:
+        """Take what is due of several workflows; the timers of one on which our code fails wait a while."""
+        for position, (workflow_id, names) in enumerate(due, start=1):
+            if position % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            try:
+                await self.take(workflow_id, names, turn)
+            except Fault:
+                raise
+            except Exception:
+                log.exception("timer.postponed", part=self.owned.part, workflow_id=workflow_id)
+                turn.timers += [Timer(workflow_id, name, self.now + POSTPONED) for name in names]
 
     async def take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
         """Take what is due of one workflow, and put right the timers that were found."""

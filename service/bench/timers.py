@@ -12,14 +12,14 @@ from time import monotonic
 import asyncpg
 
 from contracts.ticks import Tick
-from handlers.ports import Ownership
-from handlers.promises import TIMERS_AT_ONCE, fire
+from handlers.ports import Ownership, Turn
+from handlers.promises import fire
 from handlers.ticks import Clock, ReceivedTick
 from service.bench.latency import WORKFLOWS, Quantiles, measuring
 from service.bench.load import Fleet
 from service.bench.place import Ground, Place, define, place
 from service.bench.published import Patience
-from service.bench.scale import Say, Scale
+from service.bench.scale import BenchError, Say, Scale
 from service.bench.throughput import Course, course
 from service.memory import settle
 from service.store.adapter import PostgresStore
@@ -36,6 +36,7 @@ slas: [{{name: reply, target: 1h, stops: [B]}}]
 """
 SEED_ROWS = 50_000
 DUE_AT_ONCE = 500
+TICKED_APART = timedelta(microseconds=1)
 SEED_SECONDS_MAX = 300.0
 # A workflow at risk, due at $4 and every $5 after it; the body is the fold of its events, but there are none.
 SEED = """
@@ -146,22 +147,26 @@ async def _with_worker(connection: asyncpg.Connection, runs: Course, found: Time
 
 
 async def _ticks(where: Place, scale: Scale, say: Say) -> Quantiles:
-    """Measure how long a tick takes that finds so many due, turn by turn, in a process set up like a worker's."""
+    """Measure how long a tick takes that finds so many due, in a process set up like a worker's."""
     settle()
+    parts = where.settings.partitions
+    each = max(scale.rounds * 40 // parts, 1)
     connection = await open_connection(where.database_url)
     try:
         past = await connection.fetchval("select clock_timestamp() - interval '1 h'")
-        turns = max(scale.rounds * 40, 1)
-        await _seed(connection, where, "ticked", turns * DUE_AT_ONCE, past, timedelta(microseconds=1), say)
+        await _seed(connection, where, "ticked", each * parts * DUE_AT_ONCE, past, TICKED_APART, say)
     finally:
         await connection.close()
     pool = await open_pool(where.database_url, size=2)
     times: list[float] = []
     try:
         store = PostgresStore(pool, owner="turnstile bench", damper=timedelta())
-        for part in range(where.settings.partitions):
+        for part in range(parts):
             owned = await store.claim(part, 1)
-            times += await _fire_all(store, owned, where.settings.decision_clock)
+            for number in range(1, each + 1):
+                before_next = past + number * DUE_AT_ONCE * parts * TICKED_APART - TICKED_APART
+                owned, spent = await _fired(store, owned, before_next)
+                times.append(spent)
     finally:
         await pool.close()
     found = Quantiles.of(times)
@@ -169,21 +174,23 @@ async def _ticks(where: Place, scale: Scale, say: Say) -> Quantiles:
     return found
 
 
-async def _fire_all(store: PostgresStore, owned: Ownership, clock: Clock) -> list[float]:
-    """Fire whatever is due of a partition; return what each `DUE_AT_ONCE` of them took."""
-    times: list[float] = []
-    spent, fired_so_far = 0.0, 0
-    while True:
-        tick = Tick(partition=owned.part, time=await store.clock(), commands_end_offset=owned.next_offset, emitter="")
-        began = monotonic()
-        fired = await fire(store, clock, owned, ReceivedTick(_NoRecord(), tick))
-        if not fired.more:
-            return times
-        spent, fired_so_far = spent + monotonic() - began, fired_so_far + TIMERS_AT_ONCE
-        if fired_so_far >= DUE_AT_ONCE:
-            times.append(spent)
-            spent, fired_so_far = 0.0, 0
-        owned = fired.owned
+async def _fired(store: PostgresStore, owned: Ownership, until: datetime) -> tuple[Ownership, float]:
+    """Fire what is due of a partition up to an instant; return the ownership after it and the seconds it took."""
+    clock = Clock()
+    tick = Tick(partition=owned.part, time=until + clock.grace, commands_end_offset=owned.next_offset, emitter="")
+    count, more = 0, True
+
+    def applied(_: Ownership, __: Ownership, turn: Turn) -> None:
+        nonlocal count
+        count += len(turn.timers)
+
+    began = monotonic()
+    while more:
+        owned, more = await fire(store, clock, owned, ReceivedTick(_NoRecord(), tick), applied=applied)
+    spent = monotonic() - began
+    if count != DUE_AT_ONCE:
+        raise BenchError(f"no figure: a tick found {count} timers, not {DUE_AT_ONCE}")
+    return owned, spent
 
 
 class _NoRecord:

@@ -1,5 +1,6 @@
 """Promises in turns: when a command counts, what a tick sets off and a forged one does not, whom a fault costs."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,12 +9,14 @@ import pytest
 
 from contracts.dead_letters import DeadLetterReason
 from contracts.ticks import Tick
+from domain.decision import Facts
 from domain.evolve import fold
 from domain.workflow import dump
 from handlers import promises
 from handlers.commands import Wakeup
+from handlers.faults import Fenced
 from handlers.limits import Limits
-from handlers.ports import JournalRow, Timer
+from handlers.ports import JournalRow, Ownership, Timer, Turn
 from handlers.ticks import Clock, ReceivedTick, TicksAhead
 from tests.fakes.guards import HeldGuards
 from tests.fakes.machines import DOOR, command, compiled, create, door, move, sent
@@ -36,9 +39,9 @@ PROMISE = {
 FOREVER = 10**15
 
 
-def doors(*slas: dict[str, Any], guards: HeldGuards | None = None) -> Turns:
+def doors(*slas: dict[str, Any], guards: HeldGuards | None = None, store: MemoryStore | None = None) -> Turns:
     """Return turns over doors that promise this: to be open within the hour, unless something else is given."""
-    turns = Turns(guards=guards or HeldGuards(), limits=Limits(guard_budget_seconds=0))
+    turns = Turns(store or MemoryStore(), guards or HeldGuards(), limits=Limits(guard_budget_seconds=0))
     turns.store.add(compiled(door() | {"slas": list(slas or (PROMISE,))}))
     return turns
 
@@ -225,10 +228,10 @@ async def test_a_workflow_on_which_our_code_fails_keeps_no_other_from_breaching(
 
 
 async def test_a_storm_is_taken_in_bounded_turns() -> None:
-    """More than go into one turn breach in several, so that commands come between; each breaches once."""
+    """More than a tick takes at once breach a few at a time, so that commands come between; each breaches once."""
     turns = doors(PROMISE | {"ladder": []})
-    number = promises.TIMERS_AT_ONCE + 30
-    await turns.take(*(at(START, create(f"w{each}")) for each in range(number)))
+    few, rest = promises.TIMERS_OF_MANY, promises.TIMERS_OF_A_TICK - 30
+    await turns.take(*(at(START, create(f"w{each}")) for each in range(2 * few + rest)))
     turns.store.now = START + 2 * HOUR
     tick = tick_at(turns.store.now)
     taken = []
@@ -237,9 +240,59 @@ async def test_a_storm_is_taken_in_bounded_turns() -> None:
         rows, more = await turns.fire(tick)
         taken.append(sum(row.kind == "alert" for row in rows))
         await turns.take(at(turns.store.now, create(f"meanwhile{len(taken)}")))
-    assert [promises.TIMERS_AT_ONCE, 30] == taken
-    breached = [each for each in events(turns.store.journal[0]) if each["event_type"] == "SLA_BREACHED"]
-    assert number == len({event["workflow_id"] for event in breached}) == len(breached)
+    assert [few, few, rest] == taken
+    assert 2 * few + rest == len(breached_once(turns))
+
+
+def breached_once(turns: Turns) -> set[str]:
+    """Return the workflows that were breached, none of them twice."""
+    found = [each["workflow_id"] for each in events(turns.store.journal[0]) if each["event_type"] == "SLA_BREACHED"]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+async def test_a_tick_that_finds_many_tells_of_each_turn_once_it_is_written() -> None:
+    """All that were due are written in turns that follow each other, and whoever publishes hears of each."""
+    turns = doors(PROMISE | {"ladder": []})
+    await turns.take(*(at(START, create(f"w{each}")) for each in range(promises.TIMERS_OF_A_TICK)))
+    told = len(turns.taken)
+    turns.store.now = START + 2 * HOUR
+    rows, more = await turns.fire(tick_at(turns.store.now))
+    assert not more
+    assert promises.TIMERS_OF_A_TICK == len(breached_once(turns))
+    heard = turns.taken[told:]
+    assert len(heard) > 1
+    assert rows == [row for each in heard for row in each.turn.rows]
+    assert [each.first_seq for each in heard[1:]] == [each.owned.next_seq for each in heard[:-1]]
+
+
+@dataclass
+class Overtaken(MemoryStore):
+    """A store of which another owner takes the partition as soon as one more turn is written."""
+
+    next: bool = False
+
+    async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
+        """Write the turn."""
+        outcome = await super().apply(owned, turn)
+        if self.next:
+            self.next = False
+            await self.claim(owned.part, 2)
+        return outcome
+
+
+async def test_an_owner_that_is_overtaken_within_a_tick_leaves_the_rest_to_the_next() -> None:
+    """What it has decided ahead of the store is not written; the next owner takes it, so each breaches once."""
+    store = Overtaken()
+    turns = doors(PROMISE | {"ladder": []}, store=store)
+    await turns.take(*(at(START, create(f"w{each}")) for each in range(promises.TIMERS_OF_A_TICK)))
+    store.now, store.next = START + 2 * HOUR, True
+    with pytest.raises(Fenced):
+        await turns.fire(tick_at(store.now))
+    assert promises.WORKFLOWS_A_TURN == len(breached_once(turns))
+    turns.owned[0] = await store.claim(0, 3)
+    await turns.fire(tick_at(store.now))
+    assert promises.TIMERS_OF_A_TICK == len(breached_once(turns))
 
 
 def versions(*slas_of_each: list[dict[str, Any]]) -> Turns:
