@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _VERSION_5 = "5"
-_VARIANT = "89ab"
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def event_id(incarnation: UUID, workflow_id: str, sequence: int) -> str:
@@ -26,8 +26,9 @@ def _version_5(begun: "_Hash", name: str) -> str:
     hashed = begun.copy()
     hashed.update(name.encode())
     digest = hashed.hexdigest()
-    variant = _VARIANT[int(digest[16], 16) & 3]
-    return f"{digest[:8]}-{digest[8:12]}-{_VERSION_5}{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+    return (
+        f"{digest[:8]}-{digest[8:12]}-{_VERSION_5}{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    )
 
 
 @lru_cache(maxsize=1024)

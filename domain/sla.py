@@ -107,9 +107,11 @@ def _open(workflow: Workflow | None) -> Iterator[tuple[str, Json]]:
 
 def calendar_keys(workflow: Workflow | None, terms: Mapping[str, SlaTerms]) -> set[tuple[str, int | None]]:
     """Return which calendars a change of a workflow may need: its open SLAs', the newest of those it may start."""
-    running = {(body.get("calendar"), body.get("calendar_version")) for _, body in _open(workflow)}
-    starting = {(each.calendar, None) for each in terms.values()}
-    return {(name, version) for name, version in running | starting if name is not None}
+    found: set[tuple[str, int | None]] = {(each.calendar, None) for each in terms.values() if each.calendar is not None}
+    for _, body in _open(workflow):
+        if (name := body.get("calendar")) is not None:
+            found.add((name, body.get("calendar_version")))
+    return found
 
 
 def calendar_of(record: SlaRecord, calendars: Calendars) -> Calendar:

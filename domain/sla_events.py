@@ -207,20 +207,20 @@ def _rung_alert(moved: Moved, step: Step) -> str | None:
 
 
 def _step_event(workflow: Workflow, moved: Moved, step: Step, circumstances: Circumstances) -> dict[str, Any]:
-    rung = step.number - FIRST_RUNG + 1
-    what = {
-        AT_RISK: f"SLA {moved.name} is at risk: it is due at {step.record.due_at}",
-        BREACHED: f"SLA {moved.name} is breached: it was due at {step.due_at}",
-    }
     details: dict[str, Any] = {"sla": moved.name, "step_due_at": step.due_at}
-    if rung > 0:
-        details |= {"rung": rung}
+    if step.number == AT_RISK:
+        message = f"SLA {moved.name} is at risk: it is due at {step.record.due_at}"
+    elif step.number == BREACHED:
+        message = f"SLA {moved.name} is breached: it was due at {step.due_at}"
+    else:
+        rung = details["rung"] = step.number - FIRST_RUNG + 1
+        message = f"SLA {moved.name} has been breached long enough for rung {rung} of its ladder"
     return _event(
         workflow,
         circumstances,
         event_type=_EVENT_TYPES.get(step.number, "ESCALATION_TRIGGERED"),
         severity=_SEVERITIES.get(step.number, "critical"),
-        message=what.get(step.number, f"SLA {moved.name} has been breached long enough for rung {rung} of its ladder"),
+        message=message,
         details=details,
         slas={moved.name: dump_record(_in_order(step, moved))},
     )
@@ -245,18 +245,15 @@ def _met_event(workflow: Workflow, moved: Moved, circumstances: Circumstances) -
 
 def _event(workflow: Workflow, circumstances: Circumstances, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return an event that no command asked for; one that comes of a command's change says which."""
-    sequence = workflow.sequence + 1
-    fields |= {
-        "event_id": event_id(circumstances.incarnation, workflow.workflow_id, sequence),
-        "sequence": sequence,
-        "workflow_id": workflow.workflow_id,
-        "root_id": workflow.root_id,
-        "category": SLA,
-        "definition": workflow.definition,
-        "definition_version": workflow.definition_version,
-        "version": workflow.version,
-        "timestamp": circumstances.now,
-    }
+    fields["sequence"] = workflow.sequence + 1
+    fields["event_id"] = event_id(circumstances.incarnation, workflow.workflow_id, fields["sequence"])
+    fields["workflow_id"] = workflow.workflow_id
+    fields["root_id"] = workflow.root_id
+    fields["category"] = SLA
+    fields["definition"] = workflow.definition
+    fields["definition_version"] = workflow.definition_version
+    fields["version"] = workflow.version
+    fields["timestamp"] = circumstances.now
     if workflow.tenant is not None:
         fields["tenant"] = workflow.tenant
     if circumstances.command_id:
