@@ -280,7 +280,7 @@ def _beyond(terms: SlaTerms, index: int, calendar: Calendar) -> timedelta:
 
 def _caught_up(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until: datetime) -> SlaRecord:
     """Pass over repetitions that were missed but for the last: nobody needs a hundred reminders at once."""
-    if terms is None or record.step < FIRST_RUNG + len(terms.ladder):
+    if terms is None or record.step < FIRST_RUNG + len(terms.ladder) or terms.rung(record.step - FIRST_RUNG) is None:
         return record
     past = overrun(reckoned(record, calendar, until), calendar) - _beyond(terms, len(terms.ladder) - 1, calendar)
     repeated = past // _time(terms.ladder[-1].every or "1s", calendar)

@@ -33,14 +33,12 @@ from domain.sla import (
     parse_record,
     target_of,
 )
-from domain.sla_terms import SlaTerms
+from domain.sla_terms import Rung, SlaTerms
 from domain.workflow import Workflow
 
 MET = "SLA_MET"
 SERVICE = "turnstile"
 """Who asks for what a ladder asks for."""
-_EVENT_TYPES = {AT_RISK: "SLA_AT_RISK", BREACHED: "SLA_BREACHED"}
-_SEVERITIES = {AT_RISK: "warning", BREACHED: "error"}
 
 
 class Change(NamedTuple):
@@ -199,31 +197,42 @@ def _loudest(moved: Moved) -> int | None:
     return None if moved.met or not telling else telling[-1]
 
 
+def _rung(moved: Moved, step: Step) -> Rung | None:
+    """Return the rung that a step is; None also where the ladder is no longer promised, or is shorter by now."""
+    return None if step.number < FIRST_RUNG or moved.terms is None else moved.terms.rung(step.number - FIRST_RUNG)
+
+
 def _rung_alert(moved: Moved, step: Step) -> str | None:
-    if step.number < FIRST_RUNG or moved.terms is None:
-        return None
-    rung = moved.terms.rung(step.number - FIRST_RUNG)
+    rung = _rung(moved, step)
     return None if rung is None else rung.alert
 
 
 def _step_event(workflow: Workflow, moved: Moved, step: Step, circumstances: Circumstances) -> dict[str, Any]:
+    event_type, severity, message = _what(moved, step)
     details: dict[str, Any] = {"sla": moved.name, "step_due_at": step.due_at}
-    if step.number == AT_RISK:
-        message = f"SLA {moved.name} is at risk: it is due at {step.record.due_at}"
-    elif step.number == BREACHED:
-        message = f"SLA {moved.name} is breached: it was due at {step.due_at}"
-    else:
-        rung = details["rung"] = step.number - FIRST_RUNG + 1
-        message = f"SLA {moved.name} has been breached long enough for rung {rung} of its ladder"
+    if step.number >= FIRST_RUNG:
+        details["rung"] = step.number - FIRST_RUNG + 1
     return _event(
         workflow,
         circumstances,
-        event_type=_EVENT_TYPES.get(step.number, "ESCALATION_TRIGGERED"),
-        severity=_SEVERITIES.get(step.number, "critical"),
+        event_type=event_type,
+        severity=severity,
         message=message,
         details=details,
         slas={moved.name: dump_record(_in_order(step, moved))},
     )
+
+
+def _what(moved: Moved, step: Step) -> tuple[str, str, str]:
+    """Return the type, the severity and the message of a step's event."""
+    sla, rung = f"SLA {moved.name}", step.number - FIRST_RUNG + 1
+    if step.number == AT_RISK:
+        return "SLA_AT_RISK", "warning", f"{sla} is at risk: it is due at {step.record.due_at}"
+    if step.number == BREACHED:
+        return "SLA_BREACHED", "error", f"{sla} is breached: it was due at {step.due_at}"
+    if _rung(moved, step) is None:
+        return "ESCALATION_ENDED", "info", f"{sla} climbs no further: rung {rung} of its ladder is promised no more"
+    return "ESCALATION_TRIGGERED", "critical", f"{sla} has been breached long enough for rung {rung} of its ladder"
 
 
 def _in_order(step: Step, moved: Moved) -> SlaRecord:
@@ -289,7 +298,7 @@ def _alert(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any
 
 def _asked(workflow: Workflow, moved: Moved, step: Step, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Give the commands that a rung asks for."""
-    rung = None if moved.terms is None else moved.terms.rung(step.number - FIRST_RUNG)
+    rung = _rung(moved, step)
     if rung is None:
         return
     asked = []

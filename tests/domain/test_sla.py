@@ -195,6 +195,19 @@ def test_the_last_rung_repeats_without_drift_and_catches_up_with_one() -> None:
     assert ["lead"] * 4 == [alert["to"] for alert in life.alerts if "to" in alert]
 
 
+def test_a_ladder_that_is_shorter_by_now_is_not_climbed_beyond_its_end() -> None:
+    """A migration took the rung that was to come next: it is not made up, and what repeats no more does not."""
+    life = Life(sla(ladder=RUNGS))
+    life.tick(MONDAY + 5 * HOUR)
+    told = len(life.alerts)
+    life.definition = machine(sla(ladder=RUNGS[:2]))
+    assert ["ESCALATION_ENDED"] == life.tick(MONDAY + 50 * HOUR)
+    assert (("breached", None, 5), told) == (
+        (life.record().status, life.record().next_at, life.record().step),
+        len(life.alerts),
+    )
+
+
 @pytest.mark.parametrize(
     ("late", "expected"),
     [(-1, ["TRANSITION", "SLA_AT_RISK", "SLA_MET"]), (0, ["TRANSITION", "SLA_AT_RISK", "SLA_BREACHED"])],

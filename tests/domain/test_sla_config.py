@@ -97,6 +97,27 @@ def test_what_is_retired_or_gone_is_kept_but_climbs_no_more(*, gone: bool) -> No
     assert ("breached", 8 * 3600) == (life.record().status, life.record().breach_seconds)
 
 
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("rungs", [RUNGS, [{"after": "1h", "alert": "lead", "every": "1h"}]], ids=["three", "repeated"])
+def test_what_is_retired_on_its_ladder_says_so_once_and_goes_on(rungs: list[dict[str, Any]], *, gone: bool) -> None:
+    """A rung was to come next: when it would have, nobody is told or asked anything, by a tick or a command first."""
+    document = config(sla={"ladder": rungs})
+    by_tick, by_command = Life(configured=all_of(document)), Life(configured=all_of(document))
+    for life in (by_tick, by_command):
+        life.tick(MONDAY + 2 * HOUR)
+        told = [life.alerts.copy(), life.asked.copy()]
+        life.configured = Configured() if gone else all_of(document, config(2, retired=True))
+        assert [] == life.tick(MONDAY + 3 * HOUR - timedelta(seconds=1))
+        if life is by_tick:
+            assert ["ESCALATION_ENDED"] == life.tick(MONDAY + 9 * HOUR)
+            assert (None, []) == (life.record().next_at, life.tick(MONDAY + 90 * HOUR))
+            assert ["TRANSITION"] == life.move(MONDAY + 100 * HOUR, "closed")
+        else:
+            assert ["TRANSITION", "ESCALATION_ENDED"] == life.move(MONDAY + 100 * HOUR, "closed")
+        assert ("breached", 98 * 3600) == (life.record().status, life.record().breach_seconds)
+        assert told == [life.alerts, life.asked]
+
+
 def test_a_document_is_checked_by_itself_and_against_a_definition() -> None:
     """Times and the ladder's order; states and transitions of the definition that it names."""
     document = ConfiguredSlaDocument.model_validate(
