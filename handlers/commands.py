@@ -60,7 +60,7 @@ class Full(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandsHandler:
-    """Takes turns; holds nothing between them. `timer`, in seconds, tells how long guards take and decides nothing."""
+    """Takes turns; holds nothing between them. `timer`, in seconds, tells how long guards take, and so what is slow."""
 
     store: Store
     guards: Guards

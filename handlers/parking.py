@@ -114,11 +114,12 @@ class Parking:
         self._offsets: set[int] = set()
         self._asks: dict[int, Ask] = {}
         self._answers: list[int] = []
-        self._paces: dict[str, float] = {}  # of workflows whose last guard answered: how long it took, in seconds
-        self._answering = False
+        self._answering = True  # until a parked command's guard does not
         self._news = asyncio.Event()
         for each in parked:
             self._append(each)
+        # Of workflows whose last guard answered, or is not known: how long it took, in seconds.
+        self._paces = dict.fromkeys(self._queues, 0.0)
         self._due = dict.fromkeys(self._queues)
         if self._due:
             wake()
@@ -165,10 +166,12 @@ class Parking:
         """Say whether a command's guard is being asked, or has answered."""
         return offset in self._asks
 
-    @property
-    def is_moving(self) -> bool:
-        """Say whether room is to be expected: the last guard that was asked answered, and others are being asked."""
-        return self._answering and bool(self._asks or self._due)
+    def is_moving(self, *, asked: bool) -> bool:
+        """Say whether room is to be expected: the last guard of a parked command answered, and others are being asked.
+
+        `asked` says that the turn parks one that is. Guards of commands that are not parked make no room.
+        """
+        return self._answering and (asked or bool(self._due) or not self._offsets.isdisjoint(self._asks))
 
     def is_prompt(self, workflow_id: str, offset: int, seconds: float) -> bool:
         """Say whether a workflow's last guard answered within so long, and that of its next command is being asked."""
@@ -231,7 +234,8 @@ class Parking:
             self._append(record.parked)
             if record.parked.attempts:
                 self._forget(record.offset)
-        for offset in [offset for offset in self._asks if offset not in self._offsets]:
+        done = [offset for offset in self._asks if offset not in self._offsets and offset < turn.next_offset]
+        for offset in done:  # what is held back in the log comes again, and its guard goes on being asked
             self._forget(offset)
         for workflow_id in [workflow_id for workflow_id in self._paces if workflow_id not in self._queues]:
             del self._paces[workflow_id]
@@ -268,7 +272,7 @@ class Parking:
             return
         ask.seconds = self._clock() - ask.since
         failure = answer.exception()  # whoever judges the command meets it
-        self._note(ask, answered=failure is None and answer.result()[0].outcome != "unavailable")
+        self._note(offset, ask, answered=failure is None and answer.result()[0].outcome != "unavailable")
         if self._asks.get(offset) is ask:  # else it was dropped
             if ask.timer is not None:
                 ask.timer.cancel()
@@ -284,11 +288,12 @@ class Parking:
         ask.late = judged(late, question, self._clock() - ask.since)
         ask.answer.cancel()
         self._timed_out()
-        self._note(ask, answered=False)
+        self._note(offset, ask, answered=False)
         self._tell(offset, ask)
 
-    def _note(self, ask: Ask, *, answered: bool) -> None:
-        self._answering = answered
+    def _note(self, offset: int, ask: Ask, *, answered: bool) -> None:
+        if offset in self._offsets:
+            self._answering = answered
         if answered:
             self._paces[ask.workflow_id] = ask.seconds
         else:

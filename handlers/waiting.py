@@ -28,6 +28,7 @@ class Waiting:
         self._limits = limits
         self._turn = turn
         self._queues: dict[str, list[int]] = {}
+        self._asked = False  # whether one is parked whose guard is being asked
 
     def ahead_of(self, workflow_id: str) -> int | None:
         """Return the offset of a workflow's first parked command, which a new one has to wait for."""
@@ -84,9 +85,10 @@ class Waiting:
             parked = entry(received, reason, storable(detail)[:DETAIL_MAX], now, until)
             self._turn.parked.append(parked_record(received.record, parked._replace(attempts=attempts)))
             queue.append(offset)
+            self._asked |= self._parking.is_asked(offset) and not attempts
             return None
         prompt = not crowded or self._parking.is_prompt(workflow_id, queue[0], self._limits.guard_budget_seconds)
-        if prompt and (not full or self._parking.is_moving):
+        if prompt and (not full or self._parking.is_moving(asked=self._asked)):
             self.full_at = offset if self.full_at is None else min(offset, self.full_at)
             return None
         earlier = self._parking.queue(workflow_id)

@@ -59,6 +59,16 @@ async def ticked(turns: Turns, seconds: float) -> list[JournalRow]:
     return await turns.take(wakeup=tick(turns.store.now))
 
 
+async def failing(turns: Turns, guards: HeldGuards) -> int:
+    """Park a command whose guard then cannot be asked, as where the engine is away; return the next offset."""
+    await turns.take(sent(create("z")), sent(move("z", "open")), sent(move("z", "jam")))
+    guards.held.add("z")
+    await turns.take(sent(move("z", "phone")))
+    await guards.let_go("z")
+    assert [(3, "PREDICATE_UNAVAILABLE")] == said(await turns.take())
+    return turns.owned[0].next_offset
+
+
 def said(rows: list[JournalRow]) -> list[tuple[int, str]]:
     """Return what each row comes to, with the offset of its record."""
     return [(row.record_offset, outcome(orjson.loads(row.reply))) for row in rows if row.reply is not None]
@@ -304,8 +314,9 @@ async def test_a_parked_command_expires() -> None:
     ],
 )
 async def test_beyond_the_limits_it_is_refused(limits: Limits, message: str) -> None:
-    """At once, retryable, with the counts; what was parked before stays and is judged."""
+    """At once where the engine is away, retryable, with the counts; what was parked before stays and is judged."""
     turns, guards = held("w", limits=limits)
+    first = await failing(turns, guards)
     await turns.take(sent(create("w")), pull("w"), sent(move("w", "open")))
     turns.store.now += 3 * SECOND
     (refused,) = replies(await turns.take(sent(move("w", "shut"))))
@@ -315,8 +326,8 @@ async def test_beyond_the_limits_it_is_refused(limits: Limits, message: str) -> 
         "why"
     ]["values"]
     await guards.let_go()
-    assert [(1, "accepted"), (2, "accepted")] == said(await turns.take())
-    assert [(4, "accepted")] == said(await turns.take(sent(move("w", "shut"))))
+    assert [(first + 1, "accepted"), (first + 2, "accepted")] == said(await turns.take())
+    assert [(first + 4, "accepted")] == said(await turns.take(sent(move("w", "shut"))))
 
 
 @pytest.mark.parametrize("full", [{"parked_workflow_max": 2}, {"parked_partition_max": 2}])
@@ -360,12 +371,49 @@ async def test_guards_that_answer_no_more_hold_nothing_back() -> None:
 async def test_a_full_partition_still_decides_what_need_not_wait() -> None:
     """A command whose guard hangs is refused there, and those after it are judged by themselves."""
     turns, guards = held("w", "v", limits=replace(AT_ONCE, parked_partition_max=1))
+    first = await failing(turns, guards)
     await turns.take(sent(create("w")), sent(create("v")), pull("w"))
     rows = await turns.take(pull("v"), sent(move("v", "open")), pull("v", "late"), sent(create("u")))
     assert [(3, "PREDICATE_UNAVAILABLE"), (4, "accepted"), (5, "INVALID_TRANSITION"), (6, "accepted")] == sorted(
-        said(rows)
+        (offset - first, what) for offset, what in said(rows)
     )
     assert ["w"] == guards.waiting
+
+
+@pytest.mark.parametrize("full", [{"parked_workflow_max": 2}, {"parked_partition_max": 2}])
+async def test_a_new_owner_of_a_full_partition_holds_it_back_until_it_knows_better(full: dict[str, Any]) -> None:
+    """It has heard no guard yet, and what its predecessor held back is refused to nobody."""
+    turns, guards = held("w", limits=replace(AT_ONCE, **full))
+    await turns.take(sent(create("w")), pull("w"), sent(move("w", "open")))
+    turns.parking.pop(0).close()
+    del turns.owned[0]
+    late = [sent(move("w", "shut", "late")), sent(create("u"))]
+    assert [] == await turns.take(*late)
+    await guards.let_go()
+    assert [(each, "accepted") for each in range(1, 5)] == said(await turns.take(*late))
+
+
+async def test_guards_of_others_hold_nothing_back() -> None:
+    """A policy that is away fills the room: that others answer makes none, so what finds none is refused."""
+    patient = Limits(guard_budget_seconds=IN_PATIENCE, guard_turn_seconds_max=IN_PATIENCE, parked_partition_max=1)
+    turns, guards = held(limits=patient, on_unavailable="wait")
+    for name in ("w", "v"):
+        await turns.take(sent(create(name)), sent(move(name, "open")), sent(move(name, "jam")))
+    await turns.take(sent(create("u")), sent(move("w", "phone")))
+    guards.every = True
+    taking = asyncio.create_task(turns.take(sent(move("v", "phone")), pull("u")))
+    await assert_eventually(["u", "v"], lambda: _waiting(guards), poll_seconds=0)
+    await guards.let_go()
+    assert [(8, "PREDICATE_UNAVAILABLE"), (9, "accepted")] == said(await taking)
+
+
+async def test_what_is_held_back_is_asked_about_once() -> None:
+    """Turns that others take meanwhile do not make its guard begin anew."""
+    turns, guards = held("w", "v", limits=replace(AT_ONCE, parked_partition_max=1))
+    await turns.take(sent(create("w")), sent(create("v")), pull("w"))
+    records = [sent(create("u")), pull("v")]
+    assert [(3, "accepted")] == said(await turns.take(*records))
+    assert ([], ["w", "v"]) == (await turns.take(records[1]), guards.asked)
 
 
 async def test_a_new_owner_asks_again() -> None:

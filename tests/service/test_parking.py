@@ -49,7 +49,7 @@ class Scene:
             0,
             log_of_commands=self.log,
             claims=store,
-            handler=CommandsHandler(store, self.guards, limits),
+            handler=CommandsHandler(store, self.guards, limits, timer=lambda: 0.0),  # however busy the machine is
             relays=lambda owned: Relay(
                 owned,
                 outbox=store,
