@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,6 +82,8 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
         app = build(telemetry, lambda: _readiness(worker, ticks, pool), lambda: watch.stuck)
         async with serving(app, settings.http_host, settings.http_port) as address:
             emitting = None if ticks is None else asyncio.create_task(ticks.run(), name="ticks")
+            if emitting is not None:
+                emitting.add_done_callback(partial(_ended, worker))
             turns = LoopTurns(telemetry)
             turning = asyncio.create_task(turns.run(), name="turns")
             watching: asyncio.Task[None] | None = None
@@ -99,8 +101,8 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
                 await chosen.engines.close()
                 await _cancelled(turning)
                 if emitting is not None:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(emitting, STOP_SECONDS_MAX)
+                    await asyncio.wait({emitting}, timeout=STOP_SECONDS_MAX)
+                    await _cancelled(emitting)
                 log.info("service.stopped")
     finally:
         await _close(pool)

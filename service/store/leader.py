@@ -4,6 +4,8 @@ The database ends a session that says nothing for too long: a process that is fr
 keep the job from the others.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Self, cast
@@ -56,20 +58,29 @@ class Leader:
 
     async def open_slas(self) -> dict[str, int] | None:
         """Return how many SLAs are open, by status; None where counting takes longer than ticks may wait for it."""
-        if self._connection is None:
-            raise LeaderLostError("not connected")
         try:
-            rows = await self._connection.fetch(OPEN_SLAS, timeout=COUNT_SECONDS_MAX)
+            with self._leading() as connection:
+                rows = await connection.fetch(OPEN_SLAS, timeout=COUNT_SECONDS_MAX)
         except TimeoutError:
             return None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise LeaderLostError(f"{type(error).__name__}: {error}") from error
         return dict.fromkeys(STATUSES, 0) | {row["status"]: row["count"] for row in rows}
 
     async def _value(self, query: str, *arguments: int) -> object:
+        try:
+            with self._leading() as connection:
+                return await connection.fetchval(query, *arguments)
+        except TimeoutError as error:
+            raise LeaderLostError("the database does not answer in time") from error
+
+    @contextmanager
+    def _leading(self) -> Iterator[asyncpg.Connection]:
+        """Give the session; raises LeaderLostError where it is gone, and TimeoutError."""
         if self._connection is None:
             raise LeaderLostError("not connected")
         try:
-            return await self._connection.fetchval(query, *arguments)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            yield self._connection
+        except TimeoutError:  # it is an OSError too
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            # InternalClientError is what comes of a session that the server ended just as it was spoken to.
             raise LeaderLostError(f"{type(error).__name__}: {error}") from error

@@ -52,6 +52,20 @@ async def live(service: Service) -> tuple[int, str | None]:
     return await asyncio.to_thread(ask)
 
 
+async def test_a_fault_of_ours_in_the_ticks_ends_the_worker(
+    settings: Settings, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ticks no SLA breaches: nobody would notice a process that goes on and emits none."""
+
+    async def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.scheduler.send_ticks", fails)
+    async with running(settings, endpoints) as service, asyncio.timeout(30):
+        with pytest.raises(ZeroDivisionError):
+            await service.worker.failed()
+
+
 async def test_a_consumer_whose_task_ended_ends_the_worker(settings: Settings, endpoints: Endpoints) -> None:
     """What the library's own task leaves undone nobody else does: the process says so and ends."""
     async with running(settings, endpoints) as service:

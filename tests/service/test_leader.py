@@ -40,3 +40,20 @@ async def test_one_that_is_frozen_leads_no_more(servers: Endpoints) -> None:
         await assert_eventually("leads", partial(_place, other))
         with pytest.raises(LeaderLostError):
             await frozen.clock()
+
+
+async def test_one_whose_session_ends_as_it_speaks_is_told_so(servers: Endpoints) -> None:
+    """The driver has several words for it; each means that it leads no more, and none ends whoever would lead."""
+
+    async def speaks(after_seconds: float) -> None:
+        async with leader(servers, silent_seconds_max=0.02) as short:
+            await short.clock()
+            await asyncio.sleep(after_seconds)
+            await short.clock()
+
+    ends = [speaks(0.016 + number / 2000) for number in range(16)]
+    found = [
+        *await asyncio.gather(*ends, return_exceptions=True),
+        *await asyncio.gather(speaks(1), return_exceptions=True),
+    ]
+    assert {LeaderLostError} == {type(each) for each in found if each is not None}
