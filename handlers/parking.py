@@ -234,8 +234,7 @@ class Parking:
             self._append(record.parked)
             if record.parked.attempts:
                 self._forget(record.offset)
-        done = [offset for offset in self._asks if offset not in self._offsets and offset < turn.next_offset]
-        for offset in done:  # what is held back in the log comes again, and its guard goes on being asked
+        for offset in [offset for offset in self._asks if offset not in self._offsets]:
             self._forget(offset)
         for workflow_id in [workflow_id for workflow_id in self._paces if workflow_id not in self._queues]:
             del self._paces[workflow_id]

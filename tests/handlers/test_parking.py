@@ -407,15 +407,6 @@ async def test_guards_of_others_hold_nothing_back() -> None:
     assert [(8, "PREDICATE_UNAVAILABLE"), (9, "accepted")] == said(await taking)
 
 
-async def test_what_is_held_back_is_asked_about_once() -> None:
-    """Turns that others take meanwhile do not make its guard begin anew."""
-    turns, guards = held("w", "v", limits=replace(AT_ONCE, parked_partition_max=1))
-    await turns.take(sent(create("w")), sent(create("v")), pull("w"))
-    records = [sent(create("u")), pull("v")]
-    assert [(3, "accepted")] == said(await turns.take(*records))
-    assert ([], ["w", "v"]) == (await turns.take(records[1]), guards.asked)
-
-
 async def test_a_new_owner_asks_again() -> None:
     """It finds what is parked and judges it in order; the former owner's answer changes nothing."""
     turns, guards = held("w")
