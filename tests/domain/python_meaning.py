@@ -46,6 +46,8 @@ def within(item: object, where: Any) -> bool:  # noqa: ANN401 - any JSON value
     """Look for an element, a key, or a part of a text."""
     if isinstance(where, list | tuple):
         return any(equal(item, each) for each in where)
+    if isinstance(where, dict) and item is None:
+        raise Unlike("no key")
     return bool(item in where)
 
 

@@ -132,6 +132,7 @@ DIFFERENT = [
     ("not a", {"a": 0}),
     ("a", {"a": "x"}),
     ("xs[0] is not None", {"xs": "a"}),
+    ("a not in m", {"a": None, "m": {"k": 1}}),
     ("any(x == a for x in m)", {"a": "k", "m": {"k": None}}),
     ("not any(x == a for x in m)", {"a": None, "m": {"k": None}}),
     ("all(x > 0 for x in xs)", {"xs": [1, 2.5]}),
