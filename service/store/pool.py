@@ -27,6 +27,8 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 # 22 a value is refused, 54 a value is too large for what it is to become, such as a key in an index.
 _POISON_CLASSES = frozenset({"22", "54"})
+# InternalClientError is what comes of a connection that the server ended just as it was taken up.
+_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class DatabaseUnreachableError(Exception):
@@ -59,7 +61,7 @@ async def open_pool(database_url: str, *, size: int, statement_seconds_max: int 
                 "tcp_keepalives_count": "3",
             },
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, *_LOST) as error:
         raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
 
 
@@ -75,7 +77,7 @@ async def open_connection(database_url: str, **server_settings: str) -> asyncpg.
     settings = {"search_path": SCHEMA, "timezone": "UTC"} | server_settings
     try:
         return await asyncpg.connect(plain_url(database_url), command_timeout=10, server_settings=settings)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, *_LOST) as error:
         raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
 
 
@@ -88,8 +90,7 @@ def faults_of(lost: type[Transient] = Transient) -> Iterator[None]:
         raise lost(str(error)) from error
     except asyncpg.PostgresError as error:
         raise _fault(error) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
-        # InternalClientError is what comes of a connection that the server ended just as it was taken up.
+    except _LOST as error:
         raise lost(f"{type(error).__name__}: {error}") from error
 
 
