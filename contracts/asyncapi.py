@@ -3,12 +3,10 @@
 Written here and not by the framework, whose generator shows a batch subscriber as an array and a raw one as empty.
 """
 
-from typing import get_args
-
 from pydantic.json_schema import models_json_schema
 
 from contracts.alerts import Alert
-from contracts.commands import COMMAND_MODELS, Command
+from contracts.commands import COMMAND_MODELS, COMMAND_TYPES
 from contracts.dead_letters import DeadLetter
 from contracts.envelope import CONTENT_TYPE, Headers, JsonObject
 from contracts.events import Event
@@ -35,15 +33,10 @@ CHANNELS = {
 }
 
 
-def command_types() -> dict[str, type[Command]]:
-    """Give each command type's model."""
-    return {get_args(model.model_fields["command_type"].annotation)[0]: model for model in COMMAND_MODELS}
-
-
 def document(topics: Topics | None = None) -> JsonObject:
     """Describe every topic, message and operation, under the given topic names."""
     named = topics or Topics()
-    commands = tuple(command_types())
+    commands = tuple(COMMAND_TYPES)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -112,7 +105,7 @@ def _message_ref(channel: str, message: str) -> JsonObject:
 
 def _messages() -> JsonObject:
     commands = {
-        name: _message(name, model.__name__, key=ROOT_KEY, by_command=True) for name, model in command_types().items()
+        name: _message(name, model.__name__, key=ROOT_KEY, by_command=True) for name, model in COMMAND_TYPES.items()
     }
     return commands | {
         "event": _message("event", "Event", "event", "sla_event", key=ROOT_KEY, headers="Headers"),

@@ -3,7 +3,7 @@
 Unknown fields are ignored, so that an older worker reads a newer producer's command.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
@@ -196,4 +196,7 @@ COMMAND_MODELS: tuple[type[Command], ...] = (
     SetPriority,
     SetDueDate,
 )
+COMMAND_TYPES: dict[str, type[Command]] = {
+    get_args(model.model_fields["command_type"].annotation)[0]: model for model in COMMAND_MODELS
+}
 COMMANDS: TypeAdapter[Command] = TypeAdapter(AnyCommand)

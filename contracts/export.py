@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.alerts import Alert
-from contracts.asyncapi import command_types, document
+from contracts.asyncapi import document
 from contracts.calendars import CalendarDocument
-from contracts.commands import COMMANDS
+from contracts.commands import COMMAND_TYPES, COMMANDS
 from contracts.dead_letters import DeadLetter
 from contracts.definitions import DefinitionDocument
 from contracts.envelope import JsonObject
@@ -32,7 +32,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Read from others: described as the model validates them. The rest is written: described as it is serialised.
 READ: dict[str, TypeAdapter[Any]] = {
     "command": COMMANDS,
-    **{name: TypeAdapter(model) for name, model in command_types().items()},
+    **{name: TypeAdapter(model) for name, model in COMMAND_TYPES.items()},
     "definition": TypeAdapter(DefinitionDocument),
     "calendar": TypeAdapter(CalendarDocument),
     "sla_config": TypeAdapter(ConfiguredSlaDocument),

@@ -59,7 +59,7 @@ def decide(
         return transition
     if transition.guard is not None:
         return Question(transition.guard, guard_inputs(command, workflow, circumstances), transition.name)
-    return _allowed(command, workflow, definition, transition, circumstances, None)
+    return _moved(command, workflow, definition, transition, circumstances, None)
 
 
 def conclude(
@@ -74,7 +74,7 @@ def conclude(
     transition = definition.by_name[workflow.state, question.transition]
     if verdict.outcome != "allow":
         return _denied(verdict, transition, workflow, definition, circumstances.now)
-    return _allowed(command, workflow, definition, transition, circumstances, verdict)
+    return _moved(command, workflow, definition, transition, circumstances, verdict)
 
 
 def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _denied(verdict: Verdict, transition: Transition, workflow: Workflow, defini
     )
 
 
-def _allowed(
+def _moved(
     command: Command,
     workflow: Workflow,
     definition: Definition,
@@ -258,17 +258,8 @@ def _allowed(
     verdict: Verdict | None,
 ) -> Decision:
     spent = _spent(transition, workflow, definition)
-    return spent or _moved(command, workflow, definition, transition, circumstances, verdict)
-
-
-def _moved(
-    command: Command,
-    workflow: Workflow,
-    definition: Definition,
-    transition: Transition,
-    circumstances: Circumstances,
-    verdict: Verdict | None,
-) -> Accepted:
+    if spent is not None:
+        return spent
     closes = transition.target in definition.terminal
     details: dict[str, Any] = {"terminal": True} if closes else {}
     if command.command_type == "request_transition":

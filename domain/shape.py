@@ -1,6 +1,6 @@
 """Reads a document that people wrote by its model, and says in their words where its shape is wrong."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
@@ -44,6 +44,12 @@ def read_shape(
         return tuple({(finding.code, finding.path): finding for finding in found}.values())
 
 
+def instead_of(name: str, known: Iterable[str]) -> str:
+    """Say what to do about a name that is not known: write the one that is meant, if one is near, or remove it."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f"{f'write {near[0]}' if near else 'correct'} or remove it"
+
+
 def _finding(document: object, problem: Mapping[str, Any], schema: Mapping[str, Any], later: frozenset[str]) -> Finding:
     path = _existing(document, problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -51,8 +57,7 @@ def _finding(document: object, problem: Mapping[str, Any], schema: Mapping[str, 
         if clause in later:
             text = f"{clause} is not enforced by this build yet: remove the clause or use a later version"
             return Finding("error", "NOT_SUPPORTED_YET", text, path)
-        near = get_close_matches(clause, sorted(_clauses(schema, path[:-1])), n=1)
-        text = f"there is no clause {clause} here: {f'write {near[0]}' if near else 'correct'} or remove it"
+        text = f"there is no clause {clause} here: {instead_of(clause, _clauses(schema, path[:-1]))}"
         return Finding("error", "UNKNOWN_CLAUSE", text, path)
     if problem["type"] == "missing":
         clause = problem["loc"][-1]

@@ -109,7 +109,7 @@ class CommandsHandler:
 
         The tick is one whose commands are all decided: only then does logical time move. One at which nothing is due
         leaves that time in memory alone, and a new owner starts at that of the last turn: nothing was decided since.
-        `applied` hears of the commit.
+        `applied` hears of each commit.
         """
         if self.clock.logical:
             owned = _at(owned, tick.tick.time)

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -81,16 +81,13 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
             telemetry.no_ticks_of_ours()
         app = build(telemetry, lambda: _readiness(worker, ticks, pool), lambda: watch.stuck)
         async with serving(app, settings.http_host, settings.http_port) as address:
-            emitting = None if ticks is None else asyncio.create_task(ticks.run(), name="ticks")
-            if emitting is not None:
-                emitting.add_done_callback(partial(_ended, worker))
+            emitting = None if ticks is None else _beside(worker, ticks.run(), "ticks")
             turns = LoopTurns(telemetry)
             turning = asyncio.create_task(turns.run(), name="turns")
             watching: asyncio.Task[None] | None = None
             try:
                 await worker.start()
-                watching = asyncio.create_task(watch.run(), name="watch")
-                watching.add_done_callback(partial(_ended, worker))
+                watching = _beside(worker, watch.run(), "watch")
                 log.info("service.started", http=address, delivery=settings.delivery, partitions=facts.partitions)
                 yield Service(address, worker, telemetry, turns)
             finally:
@@ -163,10 +160,16 @@ async def _cancelled(task: "asyncio.Task[None] | None") -> None:
             log.warning("service.left_behind", task=task.get_name())
 
 
-def _ended(worker: Worker, task: "asyncio.Task[None]") -> None:
-    """Let a fault of what runs beside the worker end the process."""
-    if not task.cancelled() and (fault := task.exception()) is not None:
-        worker.fail(fault)
+def _beside(worker: Worker, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+    """Run something beside the worker; a fault in it ends the process."""
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            worker.fail(fault)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
 
 
 def _watch(settings: Settings, endpoints: Endpoints, worker: Worker, chosen: Adapters, facts: ClusterFacts) -> Watch:

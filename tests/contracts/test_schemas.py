@@ -11,8 +11,8 @@ import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of 
 import pytest
 from pydantic import ValidationError
 
-from contracts.asyncapi import command_types, document
-from contracts.commands import COMMANDS
+from contracts.asyncapi import document
+from contracts.commands import COMMAND_TYPES, COMMANDS
 from contracts.dead_letters import DeadLetter, DeadLetterReason
 from contracts.envelope import Contract
 from contracts.events import Event
@@ -87,12 +87,12 @@ def test_every_schema_is_a_json_schema(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas()[name])
 
 
-@pytest.mark.parametrize("name", sorted(command_types()))
+@pytest.mark.parametrize("name", sorted(COMMAND_TYPES))
 def test_a_command_example_is_a_command(name: str) -> None:
     """The example of each command type passes its schema, the union's, and the model."""
     _check(PAYLOADS[name], schemas()[name])
     _check(PAYLOADS[name], schemas()["command"])
-    assert command_types()[name] is type(COMMANDS.validate_python(PAYLOADS[name]))
+    assert COMMAND_TYPES[name] is type(COMMANDS.validate_python(PAYLOADS[name]))
 
 
 @pytest.mark.parametrize("exclude_none", [False, True])
@@ -135,7 +135,7 @@ def test_the_document_describes_one_message_per_record() -> None:
         name: components["schemas"][message["payload"]["$ref"].rpartition("/")[2]]["type"]
         for name, message in components["messages"].items()
     }
-    assert dict.fromkeys((*command_types(), "event", "reply", "alert", "dead_letter", "tick"), "object") == payloads
+    assert dict.fromkeys((*COMMAND_TYPES, "event", "reply", "alert", "dead_letter", "tick"), "object") == payloads
 
 
 def test_the_document_names_every_topic() -> None:

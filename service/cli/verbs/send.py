@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -12,7 +11,8 @@ from aiokafka import AIOKafkaProducer
 from pydantic import ValidationError
 
 from client.client import Client, ReplyTimeout
-from contracts.commands import COMMAND_MODELS, COMMANDS
+from contracts.commands import COMMAND_TYPES, COMMANDS
+from domain.shape import instead_of
 from service.cli.exits import Exit, UnreadableError
 from service.cli.main import app, run
 from service.cli.output import OUT, complain, say_json
@@ -26,11 +26,7 @@ AT_ONCE = 200
 SECONDS = 10.0
 
 Body = dict[str, Any]
-FIELDS = {
-    model.model_fields["command_type"].annotation.__args__[0]: model.model_fields.keys()  # type: ignore[union-attr]
-    for model in COMMAND_MODELS
-}
-TYPES = ", ".join(FIELDS)
+TYPES = ", ".join(COMMAND_TYPES)
 
 
 @app.command()
@@ -157,12 +153,10 @@ def _checked(body: Body, place: str) -> Body:
 def _known(body: Body, place: str) -> None:
     """Refuse what the service would pass over: a misspelt `expected_version` would check nothing."""
     kind = str(body.get("command_type"))
-    known = FIELDS.get(kind, body.keys())
-    for name in body.keys() - known:
-        near = get_close_matches(name, sorted(known), n=1)
-        raise UnreadableError(
-            f"{place}: {kind} has no field {name}: {f'write {near[0]}' if near else 'correct'} or remove it"
-        )
+    model = COMMAND_TYPES.get(kind)
+    unknown = None if model is None else next((name for name in body if name not in model.model_fields), None)
+    if model is not None and unknown is not None:
+        raise UnreadableError(f"{place}: {kind} has no field {unknown}: {instead_of(unknown, model.model_fields)}")
 
 
 async def _send(chosen: Settings, commands: Sequence[Body], seconds: float, *, as_json: bool) -> Exit:
