@@ -13,6 +13,7 @@ from contracts.commands import (
     RecoverWorkflow,
     RequestTransition,
     UpdateMetadata,
+    plain,
 )
 from contracts.predicates import Verdict
 from contracts.rejections import Code
@@ -81,10 +82,10 @@ def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstan
     """Return what a guard sees, as plain JSON."""
     return {
         "workflow": workflow._asdict(),
-        "command": command.model_dump(mode="json", exclude_none=True),
+        "command": plain(command),
         "actor": {"name": command.requested_by, "tenant": command.tenant},
         "children": [],
-        "slas": [{"name": name} | record for name, record in sorted((workflow.slas or {}).items())],
+        "slas": [{"name": name} | record for name, record in sorted(workflow.slas.items())] if workflow.slas else [],
         "now": circumstances.now,
     }
 

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
 from handlers.commands import Taken
 from handlers.ports import JournalRow, Ownership, Turn
 from service.telemetry import Telemetry
@@ -87,3 +89,23 @@ def test_the_age_of_the_newest_tick_grows() -> None:
     telemetry.slas.reached(0, datetime.now(UTC) - timedelta(seconds=50))
     ages = [telemetry.registry.get_sample_value("turnstile_tick_lag_seconds", {"part": "0"}) or 0 for _ in range(2)]
     assert 50 <= ages[0] <= ages[1]
+
+
+def test_verdicts_are_counted_as_the_library_counts_them() -> None:
+    """What a scrape shows of them is what its own histogram would show, a bound's own value within it."""
+    telemetry, own = Telemetry(), CollectorRegistry()
+    bounds = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
+    name = "turnstile_predicate_seconds"
+    expected = Histogram(
+        name, "From asking an engine to its verdict", ["engine", "outcome"], buckets=bounds, registry=own
+    )
+    for engine, outcome in (("cel", "allow"), ("remote", "unavailable")):
+        for seconds in (0.0, *bounds, 0.0004, 0.0004, 3.0):
+            telemetry.predicates.judged(engine, outcome, seconds)
+            expected.labels(engine, outcome).observe(seconds)
+
+    def told(registry: CollectorRegistry) -> list[str]:
+        shown = generate_latest(registry).decode().splitlines()
+        return sorted(line for line in shown if name in line and f"{name}_created" not in line)
+
+    assert told(own) == told(telemetry.registry)
