@@ -39,6 +39,15 @@ def evolve(workflow: Workflow | None, event: Json) -> Workflow:
     )
 
 
+def with_slas(workflow: Workflow, event: Json) -> Workflow:
+    """Return a workflow with the records of an event that has some."""
+    return workflow._replace(slas=_promised(workflow, event))
+
+
+def _promised(workflow: Workflow, event: Json) -> dict[str, Any] | None:
+    return {**(workflow.slas or {}), **event["slas"]} if "slas" in event else workflow.slas
+
+
 def fold(events: Iterable[Json]) -> Workflow | None:
     """Return the workflow that a history makes."""
     workflow = None
@@ -59,10 +68,6 @@ def merge_patch(target: Json, patch: Json) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
-
-
-def _promised(workflow: Workflow, event: Json) -> dict[str, Any] | None:
-    return {**(workflow.slas or {}), **event["slas"]} if "slas" in event else workflow.slas
 
 
 def _created(event: Json) -> Workflow:

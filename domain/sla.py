@@ -147,7 +147,7 @@ def begin(
 
 def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until: datetime) -> Followed:
     """Take every step that is due up to an instant, that instant included."""
-    limit = written(until)
+    limit = "" if record.next_at is None else written(until)
     steps: list[Step] = []
     while record.next_at is not None and record.next_at <= limit:
         record = _caught_up(record, terms, calendar, until)
@@ -204,7 +204,8 @@ def reckoned(record: SlaRecord, calendar: Calendar, at: datetime) -> SlaRecord:
 
 def used(record: SlaRecord) -> timedelta:
     """Return the working time that is on a record's accounts."""
-    return sum((timedelta(seconds=record.spent.get(name, 0)) for name in _WORKED), timedelta())
+    spent = record.spent
+    return sum([timedelta(seconds=spent[name]) for name in _WORKED if name in spent], timedelta())
 
 
 def overrun(record: SlaRecord, calendar: Calendar) -> timedelta:
@@ -261,12 +262,12 @@ def _instant(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, step
     """Return when a step is due; None where there is none, or not before 2100."""
     if terms is None or (step >= FIRST_RUNG and terms.rung(step - FIRST_RUNG) is None):
         return None
+    if step == BREACHED:
+        return record.due_at
     if record.target_seconds is None:
         return _from_due_date(record, terms, calendar, step)
     if step == AT_RISK:
         return _after(record, calendar, -timedelta(seconds=record.warning_seconds))
-    if step == BREACHED:
-        return _after(record, calendar, timedelta())
     return _after(record, calendar, _beyond(terms, step - FIRST_RUNG, calendar))
 
 
@@ -294,8 +295,6 @@ def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar, step:
     due = read(record.due_at)
     if step == AT_RISK:
         return written(due - timedelta(seconds=record.warning_seconds))
-    if step == BREACHED:
-        return record.due_at
     found = due_at(calendar, due, _beyond(terms, step - FIRST_RUNG, calendar))
     return None if found is None else written(found)
 

@@ -19,12 +19,13 @@ from domain.sla import (
     advance,
     calendar_of,
     dump_record,
+    open_records,
     overrun,
     parse_record,
     reckoned,
     seconds,
 )
-from domain.sla_config import NOTHING, Configured, promising
+from domain.sla_config import NOTHING, Configured, promised
 from domain.sla_events import Change, moves
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
@@ -86,9 +87,9 @@ class Terms:
     by_priority: Mapping[tuple[str, str], str] = field(default_factory=dict)
     calendar: tuple[str, int] | None = None
 
-    def applied_to(self, definition: Definition) -> Definition:
-        """Return a definition with SLAs as the candidate promises them."""
-        return replace(definition, slas={name: self._applied(each) for name, each in definition.slas.items()})
+    def applied_to(self, promised: Mapping[str, SlaTerms]) -> dict[str, SlaTerms]:
+        """Return what is promised as the candidate promises it."""
+        return {name: self._applied(each) for name, each in promised.items()}
 
     def _applied(self, terms: SlaTerms) -> SlaTerms:
         by_priority = {priority: text for (name, priority), text in self.by_priority.items() if name == terms.name}
@@ -109,10 +110,13 @@ class Past:
     calendars: Calendars
     configured: Configured = NOTHING
 
-    def promised(self, event: Json, workflow: Workflow) -> Definition:
-        """Return the definition of an event, with what was configured when the event started runs."""
-        definition = self.definitions[event["definition_version"]]
-        return promising(definition, self.configured.as_of(event), workflow)
+    def definition(self, event: Json) -> Definition:
+        """Return the version of the definition that an event was decided by."""
+        return self.definitions[event["definition_version"]]
+
+    def promised(self, event: Json, workflow: Workflow) -> Mapping[str, SlaTerms]:
+        """Return what was promised at an event, by what was configured when it started runs."""
+        return promised(self.definition(event), self.configured.as_of(event), workflow)
 
 
 def compare(past: Past, terms: Terms, figures: dict[str, Figures], now: datetime) -> None:
@@ -141,28 +145,23 @@ def replay(past: Past, terms: Terms) -> Runs:
         workflow = evolve(workflow, event)
         slas = {name: dump_record(record) for name, record in records.items()} or None
         before = workflow._replace(slas=slas)
-        definition = terms.applied_to(past.promised(event, before))
-        calendars = _calendars(past, terms, event)
-        for name, record in _after(event, before, definition, calendars):
+        under = terms.applied_to(past.promised(event, before))
+        made = Change(_asked(event, before), before, past.definition(event), under, _calendars(past, terms, event))
+        for name, record in _after(event, made):
             records[name] = found[name, record.run] = record
     return found
 
 
-def _after(
-    event: Json, workflow: Workflow, definition: Definition, calendars: Calendars
-) -> Iterator[tuple[str, SlaRecord]]:
+def _after(event: Json, made: Change) -> Iterator[tuple[str, SlaRecord]]:
     """Give the records that an event changes."""
     due = event.get("details", {}).get("step_due_at")
     if "effective_at" in event:
-        made = Change(_asked(event, workflow), workflow, definition, calendars)
         for each in moves(made, read(event["effective_at"]), entered="to_state" in event):
             yield each.name, each.record
     elif due is not None:  # a tick found this step; whatever was due by then had come
-        for name, body in (workflow.slas or {}).items():
-            record = parse_record(body)
-            if record.is_open:
-                calendar = calendar_of(record, calendars)
-                yield name, advance(record, definition.slas.get(name), calendar, read(due)).record
+        for name, record in open_records(made.workflow):
+            calendar = calendar_of(record, made.calendars)
+            yield name, advance(record, made.terms.get(name), calendar, read(due)).record
 
 
 def _asked(event: Json, workflow: Workflow) -> Command:
@@ -206,11 +205,13 @@ def _recorded(history: Sequence[Json]) -> Runs:
     return found
 
 
-def _judged(runs: Runs, definition: Definition, calendars: Calendars, now: datetime) -> dict[tuple[str, int], Judged]:
+def _judged(
+    runs: Runs, promised: Mapping[str, SlaTerms], calendars: Calendars, now: datetime
+) -> dict[tuple[str, int], Judged]:
     found = {}
     for (name, run), record in runs.items():
         calendar = calendar_of(record, calendars)
-        whole = reckoned(advance(record, definition.slas.get(name), calendar, now).record, calendar, now)
+        whole = reckoned(advance(record, promised.get(name), calendar, now).record, calendar, now)
         if whole.breached_at is not None:
             found[name, run] = Judged("breached", seconds(overrun(whole, calendar)))
         else:

@@ -5,6 +5,7 @@ A run goes on under the version that promised it, whatever is configured later; 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 from contracts.slas import ConfiguredSlaDocument
@@ -17,7 +18,7 @@ from domain.workflow import Workflow
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SlaConfig:
     """One version of a configured SLA; its terms lack what each definition adds: where it begins and ends."""
 
@@ -34,11 +35,13 @@ class SlaConfig:
 
     def terms_in(self, definition: Definition) -> SlaTerms:
         """Return its terms as a definition completes them."""
-        return replace(
-            self.terms,
-            starts=self.terms.starts or frozenset((definition.initial,)),
-            stops=self.terms.stops | definition.terminal,
-        )
+        return _completed(self, definition.initial, definition.terminal)
+
+
+@lru_cache(1024)
+def _completed(config: SlaConfig, initial: str, terminal: frozenset[str]) -> SlaTerms:
+    terms = config.terms
+    return replace(terms, starts=terms.starts or frozenset((initial,)), stops=terms.stops | terminal)
 
 
 class Configured(NamedTuple):
@@ -99,19 +102,13 @@ def unknown_in(config: SlaConfig, definition: Definition) -> Iterator[str]:
     yield from (f"transition {each}" for each in sorted(named - {each.name for each in definition.transitions}))
 
 
-def promising(definition: Definition, configured: Configured, workflow: Workflow) -> Definition:
-    """Return a definition that promises a workflow what is configured too."""
+def promised(definition: Definition, configured: Configured, workflow: Workflow) -> Mapping[str, SlaTerms]:
+    """Return the terms of every SLA that a workflow has open, or that may start for it, also by configuration."""
     if not configured.newest and workflow.slas is None:
-        return definition
+        return definition.slas
     started = any("configured" in body for body in (workflow.slas or {}).values())
     if not started and not any(each.is_for(definition) for each in configured.newest):
-        return definition
-    terms = terms_for(definition, configured, workflow)
-    return definition if terms == definition.slas else replace(definition, slas=terms)
-
-
-def terms_for(definition: Definition, configured: Configured, workflow: Workflow) -> Mapping[str, SlaTerms]:
-    """Return the terms of every SLA that a workflow has open, or that may start for it."""
+        return definition.slas
     terms = dict(definition.slas)
     for each in configured.newest:
         if not each.retired and each.is_for(definition) and each.terms.promised_to(workflow):

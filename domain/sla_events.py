@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from contracts.commands import Command, ExtendSla, PauseSla, ResumeSla, SetDueDate
 from domain.decision import Accepted, Circumstances
 from domain.definition import Definition
-from domain.evolve import SLA, evolve
+from domain.evolve import SLA, evolve, with_slas
 from domain.ids import event_id, follow_up_id
 from domain.instants import read, written
 from domain.sla import (
@@ -42,11 +42,15 @@ SERVICE = "turnstile"
 
 
 class Change(NamedTuple):
-    """A change as SLAs see it: by which command, the workflow after it and the definition it is on then."""
+    """A change as SLAs see it: by which command, and the workflow after it.
+
+    Then come the version of the definition that the workflow is on then, and what is promised to it.
+    """
 
     command: Command
     workflow: Workflow
     definition: Definition
+    terms: Mapping[str, SlaTerms]
     calendars: Calendars
 
 
@@ -64,36 +68,22 @@ class Moved(NamedTuple):
         return not self.record.is_open and self.record.breached_at is None
 
 
-def attend(
-    accepted: Accepted,
-    command: Command,
-    before: Workflow | None,
-    definition: Definition,
-    *,
-    at: datetime,
-    calendars: Calendars,
-    circumstances: Circumstances,
-) -> Accepted:
-    """Return a change with what it means for the workflow's SLAs; `at` is when it counts for them.
-
-    `definition` is the version that the workflow is on after the change.
-    """
-    terms = definition.slas
-    if not terms and (before is None or before.slas is None):
+def attend(accepted: Accepted, made: Change, *, at: datetime, circumstances: Circumstances) -> Accepted:
+    """Return a change with what it means for the workflow's SLAs; `at` is when it counts for them."""
+    if not made.terms and made.workflow.slas is None:
         return accepted
-    first = dict(accepted.events[0])
-    change_made = Change(command, accepted.workflow, definition, calendars)
-    moved = tuple(moves(change_made, at, entered="to_state" in first))
+    first, workflow = dict(accepted.events[0]), made.workflow
+    moved = tuple(moves(made, at, entered="to_state" in first))
     if moved:
         first["slas"] = {each.name: dump_record(each.record) for each in moved}
+        workflow = with_slas(workflow, first)
     first["effective_at"] = written(at)
-    workflow = evolve(before, first)
     return _told((first,), workflow, moved, circumstances, open_delta=accepted.open_delta)
 
 
 def lapse(
     workflow: Workflow,
-    definition: Definition,
+    terms: Mapping[str, SlaTerms],
     *,
     until: datetime,
     calendars: Calendars,
@@ -105,10 +95,10 @@ def lapse(
     """
     found = []
     for name, record in open_records(workflow):
-        terms = definition.slas.get(name)
-        followed = advance(record, terms, calendar_of(record, calendars), until)
+        under = terms.get(name)
+        followed = advance(record, under, calendar_of(record, calendars), until)
         if followed.steps:
-            found.append(Moved(name, terms, *followed))
+            found.append(Moved(name, under, *followed))
     if not found:
         return None
     now = read(circumstances.now)
@@ -122,11 +112,11 @@ def moves(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
     records = {name: parse_record(body) for name, body in (workflow.slas or {}).items()}
     for name, record in records.items():
         if record.is_open:
-            terms = definition.slas.get(name)
+            terms = made.terms.get(name)
             followed = _followed(made, name, record, max(at, read(record.since)))
             if followed.record != record:
                 yield Moved(name, terms, *followed)
-    for name, terms in definition.slas.items() if entered else ():
+    for name, terms in made.terms.items() if entered else ():
         old = records.get(name)
         starts = workflow.state in terms.starts and workflow.state not in terms.stops
         if starts and (old is None or not old.is_open) and terms.promised_to(workflow):
@@ -137,8 +127,8 @@ def moves(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
 
 def _followed(made: Change, name: str, record: SlaRecord, at: datetime) -> Followed:
     """Return what becomes of one open record."""
-    command, workflow, definition, calendars = made
-    terms = definition.slas.get(name)
+    command, workflow, definition, promised, calendars = made
+    terms = promised.get(name)
     calendar = calendar_of(record, calendars)
     stops = definition.terminal if terms is None else terms.stops
     if workflow.state in stops:

@@ -6,6 +6,7 @@ unclear, and refused until the calendar says what it means.
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 _PARTS = re.compile(r"([0-9]{1,6})([dhms])")
 _WHOLE = re.compile(r"[0-9]{1,6}[dhms](?: ?[0-9]{1,6}[hms])*")
@@ -13,6 +14,7 @@ _UNITS = "dhms"
 _LENGTHS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 
 
+@lru_cache(1024)
 def working_time(text: str, working_day: timedelta | None) -> timedelta | str:
     """Return the working time that a target like `4h`, `1h 30m` or `2d` means, or why it means none."""
     parts = [(int(number), unit) for number, unit in _PARTS.findall(text)]

@@ -14,8 +14,8 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal
-from domain.sla_config import Configured, promising
-from domain.sla_events import attend
+from domain.sla_config import Configured, promised
+from domain.sla_events import Change, attend
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.limits import Limits
@@ -239,17 +239,15 @@ class Judgement:
             definition = await self._store.definition(definition.name, version) or definition
         if self._configured is None:  # once a turn: it is asked for each command
             self._configured = await self._store.configured()
-        definition = promising(definition, self._configured, accepted.workflow)
-        if not definition.slas and (workflow is None or workflow.slas is None):
+        terms = promised(definition, self._configured, accepted.workflow)
+        if not terms and (workflow is None or workflow.slas is None):
             return accepted
         late = self._clock.logical or isinstance(received.record, ParkedRecord)
+        calendars = await calendars_for(self._store, workflow, terms)
         return attend(
             accepted,
-            received.command,
-            workflow,
-            definition,
+            Change(received.command, accepted.workflow, definition, terms, calendars),
             at=self._now if late else min(of_broker(received.record.timestamp), self._now),
-            calendars=await calendars_for(self._store, workflow, definition.slas),
             circumstances=self._circumstances(received),
         )
 

@@ -6,15 +6,18 @@ twice, changes nothing but itself.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import structlog
 
-from domain.decision import Accepted, Circumstances
+from domain.calendar import Calendar
+from domain.decision import Circumstances
+from domain.definition import Definition
 from domain.instants import read, written
 from domain.sla import Calendars, calendar_keys
-from domain.sla_config import promising
+from domain.sla_config import NOTHING, Configured, promised
 from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
@@ -102,7 +105,7 @@ async def fire(
     if clock.believed(tick, loaded.now) != tick.tick.time:
         return Fired(owned, more=False)
     now = clock.now(loaded.now, owned.tick_time)
-    lapsing = Lapsing(store, owned, loaded, until, now, Circumstances(written(now), owned.incarnation, ""))
+    lapsing = Lapsing(store, owned.part, loaded, until, now, Circumstances(written(now), owned.incarnation, ""))
     decided_at = loaded.now if clock.logical else now
     turn = Turn(owned.next_offset, decided_at)
     for record in delayed:
@@ -144,15 +147,19 @@ def resent_row(record: ParkedRecord, part: int) -> JournalRow:
     return forward_row(received, part, received.command.root_id or received.command.workflow_id)
 
 
-class Lapsing(NamedTuple):
-    """What the steps of a tick are taken with."""
+@dataclass(slots=True)
+class Lapsing:
+    """What the steps of a tick are taken with; what many workflows need is asked for once."""
 
     store: Store
-    owned: Ownership
+    part: int
     loaded: Loaded
     until: datetime
     now: datetime
     circumstances: Circumstances
+    configured: Configured | None = None
+    definitions: dict[tuple[str, int], Definition] = field(default_factory=dict)
+    calendars: dict[tuple[str, int | None], Calendar] = field(default_factory=dict)
 
     async def take_all(self, due: Sequence[tuple[str, Sequence[str]]], turn: Turn) -> None:
         """Take what is due of several workflows; the timers of one on which our code fails wait a while."""
@@ -160,24 +167,29 @@ class Lapsing(NamedTuple):
             if position % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
             try:
-                await self.take(workflow_id, names, turn)
+                await self._take(workflow_id, names, turn)
             except Fault:
                 raise
             except Exception:
-                log.exception("timer.postponed", part=self.owned.part, workflow_id=workflow_id)
+                log.exception("timer.postponed", part=self.part, workflow_id=workflow_id)
                 turn.timers += [Timer(workflow_id, name, self.now + POSTPONED) for name in names]
 
-    async def take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
+    async def _take(self, workflow_id: str, names: Sequence[str], turn: Turn) -> None:
         """Take what is due of one workflow, and put right the timers that were found."""
         before = self.loaded.workflows.get(workflow_id)
         after, standing = before, len(turn.timers)
         if before is not None and before.slas is not None:
-            found = await self._lapsed(before)
+            definition = self.definitions.get((before.definition, before.definition_version))
+            if definition is None or not self.calendars.keys() >= calendar_keys(before, {}):
+                definition = await self._ask(before)
+            terms = promised(definition, self.configured or NOTHING, before)
+            found = lapse(before, terms, until=self.until, calendars=self.calendars, circumstances=self.circumstances)
             if found is not None:
-                accepted, late, prefix = found
+                accepted, late = found
+                rows = [event_row(event, definition.event_types.prefix, NO_RECORD) for event in accepted.events]
+                rows += consequence_rows(accepted, self.part, NO_RECORD, None)
                 after = accepted.workflow
-                turn.rows += [event_row(event, prefix, NO_RECORD) for event in accepted.events]
-                turn.rows += consequence_rows(accepted, self.owned.part, NO_RECORD, None)
+                turn.rows += rows
                 turn.changed.append(after)
                 turn.late += late
                 keep_slas(turn, before, after)
@@ -187,15 +199,14 @@ class Lapsing(NamedTuple):
             _timer(workflow_id, name, slas.get(name, {}).get("next_at")) for name in names if name not in kept
         ]
 
-    async def _lapsed(self, workflow: Workflow) -> tuple[Accepted, list[timedelta], str] | None:
-        definition = await self.store.definition(workflow.definition, workflow.definition_version)
+    async def _ask(self, workflow: Workflow) -> Definition:
+        """Get to know what a workflow's steps are taken by; raises LookupError where some of it is not there."""
+        name, version = workflow.definition, workflow.definition_version
+        definition = await self.store.definition(name, version)
         if definition is None:
-            raise LookupError(f"there is no definition {workflow.definition} version {workflow.definition_version}")
-        found = lapse(
-            workflow,
-            promising(definition, await self.store.configured(), workflow),
-            until=self.until,
-            calendars=await calendars_for(self.store, workflow, {}),
-            circumstances=self.circumstances,
-        )
-        return None if found is None else (*found, definition.event_types.prefix)
+            raise LookupError(f"there is no definition {name} version {version}")
+        if self.configured is None:
+            self.configured = await self.store.configured()
+        self.calendars.update(await calendars_for(self.store, workflow, {}))
+        self.definitions[name, version] = definition
+        return definition

@@ -1,7 +1,7 @@
 """Recorded SLAs judged again under another calendar or target: from the journal alone, changing nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -90,8 +90,7 @@ class SlaBacktest:
         self.definitions[version] = definition
         if self.terms.calendar is not None:
             await self._load(*self.terms.calendar)
-        whole = replace(definition, slas=self._terms(definition))
-        for each in self.terms.applied_to(whole).slas.values():
+        for each in self.terms.applied_to(self._terms(definition)).values():
             calendar = None
             if each.calendar is not None:
                 calendar = await self._newest(each.calendar)

@@ -16,8 +16,8 @@ from domain.definition import Definition, compile_document
 from domain.evolve import fold
 from domain.instants import read, written
 from domain.sla import Calendars, SlaRecord, calendar_of, parse_record, reckoned
-from domain.sla_config import NOTHING, Configured, promising
-from domain.sla_events import attend, lapse
+from domain.sla_config import NOTHING, Configured, promised
+from domain.sla_events import Change, attend, lapse
 from domain.workflow import Workflow, dump
 from tests.domain.calendar_cases import compiled
 
@@ -63,17 +63,9 @@ class Life:
         decision = decide(command, self.workflow, self.definition, facts=Facts(), circumstances=circumstances)
         if not isinstance(decision, Accepted):
             return [decision.code]  # type: ignore[union-attr]
-        return self.keep(
-            attend(
-                decision,
-                command,
-                self.workflow,
-                promising(self.definition, self.configured, decision.workflow),
-                at=at,
-                calendars=self.calendars,
-                circumstances=circumstances,
-            )
-        )
+        terms = promised(self.definition, self.configured, decision.workflow)
+        made = Change(command, decision.workflow, self.definition, terms, self.calendars)
+        return self.keep(attend(decision, made, at=at, circumstances=circumstances))
 
     def move(self, at: datetime, target: str, *, decided: datetime | None = None) -> list[str]:
         """Enter a state."""
@@ -84,7 +76,7 @@ class Life:
         assert self.workflow is not None
         found = lapse(
             self.workflow,
-            promising(self.definition, self.configured, self.workflow),
+            promised(self.definition, self.configured, self.workflow),
             until=until,
             calendars=self.calendars,
             circumstances=Circumstances(written(now or until), UUID(int=9), ""),

@@ -25,7 +25,7 @@ from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, read
 from domain.migration import Target, target_version
 from domain.sla import Calendars
-from domain.sla_events import attend, lapse
+from domain.sla_events import Change, attend, lapse
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
 from handlers.parking import judged
@@ -134,12 +134,10 @@ class Replay:
             verdict = await self._verdict(decision, row, reply, code)
             decision = conclude(decision, verdict, command, workflow, definition, circumstances)
         if isinstance(decision, Accepted) and definition is not None:
-            return self._attend(received, decision, workflow, row, circumstances)
+            return self._attend(received, decision, row, circumstances)
         return decision
 
-    def _attend(
-        self, received: Readable, decision: Accepted, workflow: Workflow | None, row: Row, circumstances: Circumstances
-    ) -> Accepted:
+    def _attend(self, received: Readable, decision: Accepted, row: Row, circumstances: Circumstances) -> Accepted:
         """Say again what a change means for SLAs; whether its command was parked meanwhile is believed."""
         definition = self._versions[decision.workflow.definition, decision.workflow.definition_version]
         decided_at = read(circumstances.now)
@@ -147,15 +145,8 @@ class Replay:
         first = orjson.loads(self._first_event(row) or b"{}")
         if first.get("effective_at") == circumstances.now:
             at = decided_at
-        return attend(
-            decision,
-            received.command,
-            workflow,
-            definition,
-            at=at,
-            calendars=self.calendars,
-            circumstances=circumstances,
-        )
+        made = Change(received.command, decision.workflow, definition, definition.slas, self.calendars)
+        return attend(decision, made, at=at, circumstances=circumstances)
 
     def _first_event(self, row: Row) -> bytes | None:
         """Return the event of the change itself, of those that one decision made."""
@@ -174,7 +165,7 @@ class Replay:
             self.counts["lapses decided again"] += 1
             again = lapse(
                 workflow,
-                self._versions[workflow.definition, workflow.definition_version],
+                self._versions[workflow.definition, workflow.definition_version].slas,
                 until=max(read(event["details"]["step_due_at"]) for event in events),
                 calendars=self.calendars,
                 circumstances=Circumstances(events[0]["timestamp"], self.incarnations[held[0]["part"]], ""),
