@@ -3,23 +3,50 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from importlib.metadata import version
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
+from typer.core import TyperGroup
 
 from service.cli.exits import EXPECTED, Exit, exit_of
-from service.cli.output import complain
+from service.cli.output import OUT, complain
 
 T = TypeVar("T")
 
+
+class Sorted(TyperGroup):
+    """Lists verbs and groups by their names, whatever file registers them first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer has a click of its own
+        """Return the names."""
+        return sorted(super().list_commands(ctx))
+
+
 app = typer.Typer(
+    cls=Sorted,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turnstile: commands in, exactly one outcome each, events out. Settings: TURNSTILE_*, see `turnstile doctor`.",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        OUT.print(f"turnstile {version('turnstile')}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None: ...
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

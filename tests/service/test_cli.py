@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
@@ -70,6 +71,27 @@ def test_every_verb_explains_itself(turnstile: CommandLine, words: list[str]) ->
     assert (Exit.DONE, "") == (said.code, said.err)
     assert f"Usage: turnstile {' '.join(words)}".strip() in said.out
     assert [] == re.findall(r"^  (--\S+)(?: <[^>]+>)?\s*$(?!\n {20})", said.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", every_verb(), ids=" ".join)
+def test_nothing_of_a_help_is_cut(turnstile: CommandLine, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """At 80 columns each line fits, and each verb's summary is a whole sentence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = turnstile(*words, "--help").out
+    assert [] == [line for line in shown.splitlines() if len(line) > 80]
+    listed = shown.partition("\nCommands:\n")[2].splitlines()
+    assert [] == [line for line in listed if not re.fullmatch(r"  [a-z-]+ +[A-Z`].*[^.…]\.", line)]
+
+
+def test_verbs_are_listed_by_name(turnstile: CommandLine) -> None:
+    """Whatever file they are in."""
+    names = [line.split()[0] for line in turnstile("--help").out.partition("\nCommands:\n")[2].splitlines()]
+    assert (sorted(names), True) == (names, {"bench", "definitions", "why"} <= set(names))
+
+
+def test_the_version_is_that_of_the_package(turnstile: CommandLine) -> None:
+    """Wherever it was installed from."""
+    assert Said(Exit.DONE, f"turnstile {version('turnstile')}\n", "") == turnstile("--version")
 
 
 def test_every_verb_speaks_json() -> None:

@@ -49,7 +49,7 @@ def backtest(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge recorded commands again under a candidate definition, changing nothing; exits 1 if outcomes differ.
+    """Judge recorded commands again under a candidate definition. Nothing is changed; exits 1 if outcomes differ.
 
     Each workflow's commands are decided from its creation on, at their recorded times, as the candidate and its guards
     say; a command's expected version is held against the workflow as the candidate would have it. With --calendar or

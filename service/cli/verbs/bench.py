@@ -36,7 +36,7 @@ def bench(  # noqa: PLR0917 - typer names them all
     timers: Annotated[int | None, typer.Option(min=1, help="Timers pending in the timers' test.")] = None,
     due: Annotated[int | None, typer.Option(min=1, help="Timers that are due at once in it.")] = None,
 ) -> None:
-    """Measure transitions per second, latency, CPU and memory, each beside a baseline of the same run."""
+    """Measure transitions per second, latency, CPU and memory. Each is beside a baseline of the same run."""
     usual = QUICK if quick else Scale()
     scale = replace(
         usual,

@@ -30,7 +30,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 
 @calendars.command()
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
-    """Say what is wrong with a calendar, each with its line and column; exits 1 if there is an error."""
+    """Say what is wrong with a calendar, and where. Exits 1 if there is an error."""
     parsed = read_calendar(read_text(file))
     say_checked(parsed.findings, file, parsed.calendar, as_json=as_json)
 
@@ -42,7 +42,7 @@ def apply(
     by: Annotated[str | None, typer.Option(help="Who applies it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store a calendar's version with its holidays; exits 1 if it has an error or the version is taken."""
+    """Store a calendar's version with its holidays. Exits 1 if it has an error or the version is taken."""
     text = read_text(file)
     parsed, found = usable_calendar(text, file)
 
@@ -78,7 +78,7 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a calendar as it was applied, or the dates of a year that differ; exits 1 if there is none."""
+    """Print a calendar as it was applied, or a year's exceptions. Exits 1 if there is none."""
     found = stored_calendar(name, version)
     if year is not None:
         dates = differing(found.compiled(), date(year, 1, 1), date(year, 12, 31))

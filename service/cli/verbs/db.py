@@ -16,13 +16,16 @@ app.add_typer(db, name="db")
 
 @db.command()
 def migrate(*, as_json: AsJson = False) -> None:
-    """Bring schema, shipped definitions and SLAs to this build's version; safe at any time, also twice at once."""
+    """Bring the schema, and what is shipped, to this build's version.
+
+    Shipped are definitions and SLAs. Safe at any time, also twice at once.
+    """
     _show(run(bring_up(database_url(settings()))), as_json=as_json)
 
 
 @db.command()
 def check(*, as_json: AsJson = False) -> None:
-    """Compare the schema with this build's, changing nothing; exits 3 if they differ."""
+    """Compare the schema with this build's. Nothing is changed; exits 3 if they differ."""
     url = database_url(settings())
 
     async def work() -> SchemaState:

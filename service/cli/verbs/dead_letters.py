@@ -64,7 +64,7 @@ def show(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dead letter: its value as text, or as hexadecimal bytes; --json gives all that was kept, in base64."""
+    """Show a dead letter, its value as text or hexadecimal bytes. With --json all that was kept, in base64."""
 
     async def work() -> DeadLetterRow | None:
         async with asking(settings()) as connection:

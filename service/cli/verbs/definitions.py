@@ -36,7 +36,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 
 @definitions.command()
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
-    """Say what is wrong with a definition, each with its line and column; exits 1 if there is an error."""
+    """Say what is wrong with a definition, and where. Exits 1 if there is an error."""
     parsed = read_definition(read_text(file))
     say_checked(parsed.findings, file, parsed.definition, as_json=as_json)
 
@@ -48,7 +48,7 @@ def apply(
     by: Annotated[str | None, typer.Option(help="Who applies it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store a definition's version, for running workers too; exits 1 if it has an error or the version is taken."""
+    """Store a definition's version, for running workers too. Exits 1 if it has an error or the version is taken."""
     text = read_text(file)
     parsed = usable(text, file)
     found = parsed.definition
@@ -80,7 +80,7 @@ def list_(*, as_json: AsJson = False) -> None:
 
 @definitions.command()
 def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson = False) -> None:
-    """Print a definition as it was applied; exits 1 if there is none."""
+    """Print a definition as it was applied. Exits 1 if there is none."""
     found = run(_one(name, version))
     if as_json:
         say_json({**_json(found), "source": found.source})
@@ -90,7 +90,7 @@ def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson =
 
 @definitions.command()
 def schema(*, as_json: AsJson = False) -> None:
-    """Print the JSON Schema of definitions, with which editors complete and check them; in one line with --json."""
+    """Print the JSON Schema of definitions, for editors. With --json it is in one line."""
     text = SCHEMA.read_text(encoding="utf-8")
     if as_json:
         say_json(orjson.loads(text))
@@ -106,7 +106,7 @@ def graph(
     as_svg: Annotated[bool, typer.Option("--svg", help="Draw a picture instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a definition, from the store or a file, as a Mermaid state diagram or as SVG."""
+    """Draw a definition, as a Mermaid state diagram or as SVG. It is in the store, or in a file."""
     found = of_file(subject) if is_file(subject) else run(_of_store(subject, version))
     drawn = svg(found) if as_svg else mermaid(found)
     if drawn is None:

@@ -32,7 +32,7 @@ def diff(
     later: Annotated[int | None, typer.Option("--to", help="The new version of NAME.", show_default="latest")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a version, or a file not yet applied, changes; exits 1 if open work could not go on in it."""
+    """Say what a version, or a file not yet applied, changes. Exits 1 if open work could not go on in it."""
     candidate = _candidate(subject, later) if is_file(subject) else None
     document = run(_compared(subject, candidate, earlier, later))
     if as_json:

@@ -32,9 +32,9 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per check.")] = False,
 ) -> None:
-    """See real workflows run: scenarios that check themselves, then on a terminal light traffic until Ctrl-C.
+    """See real workflows run, in scenarios that check themselves.
 
-    Exits 0 when every check held, 1 naming those that did not.
+    On a terminal light traffic follows, until Ctrl-C. Exits 0 when every check held, 1 naming those that did not.
     """
     try:
         chosen = choose(scenario or ())

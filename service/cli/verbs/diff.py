@@ -25,7 +25,7 @@ def diff(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what changed in a workflow between two versions or times: fields, and the events that changed them."""
+    """Show what changed in a workflow between versions or times. Fields, and the events that changed them."""
     first = read_moment(earlier, "--from")
     last = None if later is None else read_moment(later, "--to")
     document = _compared(workflow, run(past(workflow)), first, last)

@@ -43,7 +43,7 @@ class Findings:
 
 @app.command()
 def doctor(*, as_json: AsJson = False) -> None:
-    """Show every setting and what runs, and say what is wrong; exits 3 if something is.
+    """Show every setting and what runs, and say what is wrong. Exits 3 if something is.
 
     --json shows as `database_url` the address with its password; everything else hides it.
     """

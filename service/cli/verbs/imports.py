@@ -75,7 +75,7 @@ def import_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drive an event log through the topics: each case a workflow, each event a command.
+    """Drive an event log through the topics. Each case is a workflow, each event a command.
 
     Without --definition, one is discovered from the log and applied: a case's state is its last activity.
     Where TURNSTILE_CLOCK is logical, as the worker's has to be, it moves the time as well: what SLAs promise comes due

@@ -42,7 +42,7 @@ def get(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a workflow as it stands, or as it was; exits 1 if there is none."""
+    """Show a workflow as it stands, or as it was. Exits 1 if there is none."""
     fields, body = _as_it_stands(workflow) if at is None else _as_it_was(workflow, at)
     if as_json:
         say_json(orjson.loads(body))
@@ -91,7 +91,7 @@ def list_(
     offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """List workflows; how many match in all is said on stderr."""
+    """List workflows. How many match in all is said on stderr."""
     column = sort.removeprefix("-")
     if column not in SORTS:
         raise typer.BadParameter(f"{column} is not one of {', '.join(SORTS)}", param_hint="--sort")
@@ -141,7 +141,7 @@ def history_(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.", show_default="all")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a workflow's events by sequence; --json gives them as they were published."""
+    """Show a workflow's events by sequence. With --json they are as they were published."""
 
     async def work() -> None:
         seen, last = 0, after

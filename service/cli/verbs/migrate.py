@@ -49,7 +49,7 @@ def migrate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move the open workflows on one version to another, in batches through the topics; exits 1 if one is refused.
+    """Move the open workflows on one version to another. In batches, through the topics; exits 1 if one is refused.
 
     Started again, also after a kill, it goes on with those that are left and doubles nothing. What changes meanwhile is
     read and sent again. An undo takes back what was not touched since. Exits 4 if replies stay out.

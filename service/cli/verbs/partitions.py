@@ -29,7 +29,7 @@ All = Annotated[bool, typer.Option("--all", help="All partitions.")]
 
 @partitions.command("list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the partitions; `waiting` counts rows that the store does not know to be published yet."""
+    """List the partitions. `waiting` counts rows that the store does not know to be published yet."""
     found = run(_states())
     if as_json:
         for state in found:
@@ -59,7 +59,7 @@ def list_(*, as_json: AsJson = False) -> None:
 def show(
     number: Annotated[int, typer.Argument(metavar="N", min=0, show_default=False)], *, as_json: AsJson = False
 ) -> None:
-    """Show one partition; exits 1 if there is none of that number."""
+    """Show one partition. Exits 1 if there is none of that number."""
     found = run(_states())
     state = next((each for each in found if each.part == number), None)
     if state is None:
@@ -79,7 +79,7 @@ def halt(
     every: All = False,
     as_json: AsJson = False,
 ) -> None:
-    """Halt partitions: their commands wait in the topic until they are resumed.
+    """Halt partitions: their commands wait until they are resumed.
 
     The owner is fenced at once and lets go within seconds. One that is halted already keeps its reason.
     """
@@ -95,9 +95,9 @@ def halt(
 
 @partitions.command()
 def resume(numbers: Numbers = None, *, every: All = False, as_json: AsJson = False) -> None:
-    """Let halted partitions go on: a worker takes them up within seconds, without a restart.
+    """Let halted partitions go on, within seconds.
 
-    Log and store are compared again first; a partition that is still parted halts again.
+    No worker is restarted. Log and store are compared again first; a partition that is still parted halts again.
     """
 
     async def work() -> list[int]:
@@ -119,7 +119,7 @@ def adopt(
     by: Annotated[str, typer.Option("--by", help="Who decides this; kept in the journal.")] = "an operator",
     as_json: AsJson = False,
 ) -> None:
-    """Show what taking halted, parted partitions up again means; with --yes, do it.
+    """Take parted partitions up again, or show what that means. With --yes it is done.
 
     Says which published events the store does not have and which commands are gone or decided again. An adopted
     partition begins a new incarnation: no event is ever published under an id that was used. Nothing in the topics is

@@ -54,7 +54,7 @@ def due(
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say when a target is used up, and which hours were counted; exits 1 if it never is."""
+    """Say when a target is used up, and which hours were counted. Exits 1 if it never is."""
     calendar = _calendar(subject, version)
     since = _instant(calendar.zone, start, "--from")
     working = working_time(target, calendar.working_day)
@@ -75,7 +75,7 @@ def worked_(
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how much working time lies between two instants, and which hours it is."""
+    """Say how much working time lies between two instants. Each hour counted is shown."""
     calendar = _calendar(subject, version)
     since, until = _instant(calendar.zone, start, "--from"), _instant(calendar.zone, end, "--to")
     if until < since:

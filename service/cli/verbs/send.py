@@ -58,7 +58,7 @@ def send(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the replies.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Send commands and show their replies; exits 1 if one is rejected, 4 if a reply does not come in time.
+    """Send commands and show their replies. Exits 1 if one is rejected, 4 if a reply does not come in time.
 
     Give a command as JSON, many with --file or -, or describe one by options:
     turnstile send --workflow order-1 --definition shop.order

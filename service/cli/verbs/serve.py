@@ -9,7 +9,7 @@ from service.logs import configure
 
 @app.command()
 def serve() -> None:
-    """Run a worker, the tick emitter and the metrics page until SIGTERM or Ctrl-C."""
+    """Run a worker, the tick emitter and the metrics page. They end at SIGTERM or Ctrl-C."""
     chosen = settings()
     configure(chosen)
     run(serve_until_stopped(chosen, endpoints(chosen)))
@@ -17,7 +17,7 @@ def serve() -> None:
 
 @app.command()
 def dev() -> None:
-    """Run the service with the embedded broker and database until Ctrl-C; data stays in TURNSTILE_DATA_DIR."""
+    """Run the service with the embedded broker and database. Until Ctrl-C; data stays in TURNSTILE_DATA_DIR."""
     chosen = settings()
     configure(chosen)
 

@@ -47,7 +47,7 @@ def simulate_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let workflows arrive and live at random through a month of logical time, and show how their SLAs fared.
+    """Play a month of random workflows, and show how SLAs fared. Time is logical.
 
     The service has to run with TURNSTILE_CLOCK=logical, and so has this verb. Without --definition a support desk that
     comes with Turnstile is applied and simulated. Exits 4 if something due stays undone.

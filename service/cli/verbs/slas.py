@@ -31,7 +31,7 @@ VersionOption = Annotated[int | None, typer.Option("--version", help="A version.
 
 @slas.command()
 def check(file: FileArgument, *, as_json: AsJson = False) -> None:
-    """Say what is wrong with a configured SLA, each with its line and column; exits 1 if there is an error."""
+    """Say what is wrong with a configured SLA, and where. Exits 1 if there is an error."""
     parsed = read_sla(read_text(file))
     say_checked(parsed.findings, file, parsed.config, as_json=as_json)
 
@@ -43,9 +43,10 @@ def apply(
     by: Annotated[str | None, typer.Option(help="Who applies it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store a version, for running workers too: what starts from now on is under it; exits 1 if it has an error.
+    """Store a configured SLA's version, for running workers too.
 
-    Its calendar has to be applied before; its definition, if it is there already, has to have the states it names.
+    What starts from now on is under it. Its calendar has to be applied before; its definition, if it is there already,
+    has to have the states it names. Exits 1 if it has an error or the version is taken.
     """
     text = read_text(file)
     parsed = read_sla(text)
@@ -91,7 +92,7 @@ def list_(*, as_json: AsJson = False) -> None:
 
 @slas.command()
 def show(name: NameArgument, *, version: VersionOption = None, as_json: AsJson = False) -> None:
-    """Print a configured SLA as it was applied; exits 1 if there is none."""
+    """Print a configured SLA as it was applied. Exits 1 if there is none."""
     found = wanted(run(_stored(name)), "sla", name, version)
     if as_json:
         say_json({**_json(found), "source": found.source})

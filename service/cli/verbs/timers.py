@@ -17,7 +17,7 @@ from service.store.reconcile import Reconciled
 from service.store.reconcile import reconcile as reconcile_store
 from service.store.timers import NextTimer, TimerFilter, next_timers
 
-timers = typer.Typer(no_args_is_help=True, help="Look at the timers of SLAs, and hold them against the workflows.")
+timers = typer.Typer(no_args_is_help=True, help="Look at the timers of SLAs, and check that none is wrong.")
 app.add_typer(timers, name="timers")
 
 
@@ -32,7 +32,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the next timers, the earliest first, each with its SLA's status.
+    """List the next timers, the earliest first. Each has its SLA's status.
 
     One whose time has passed waits for the next tick, its grace, and the commands before that tick.
     """
@@ -69,10 +69,11 @@ def list_(
 
 @timers.command()
 def reconcile(*, as_json: AsJson = False) -> None:
-    """Check that each open SLA with a next step has one timer, at that time, and no other timer is there.
+    """Check that each open SLA's next step has one timer, on time.
 
-    Also that table `sla`, which reports read, says what the workflows say. It reads one moment; the service may go on
-    meanwhile. Exits 1 and names the first that differ. `turnstile verify` checks the same, and all else.
+    Also that no other timer is there, and that table `sla`, which reports read, says what the workflows say. It reads
+    one moment; the service may go on meanwhile. Exits 1 and names the first that differ. `turnstile verify` checks the
+    same, and all else.
     """
     url = database_url(settings())
 

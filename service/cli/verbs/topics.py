@@ -29,7 +29,7 @@ def create(
     fix: Annotated[bool, typer.Option("--fix", help="Also mend wrong settings of topics that are there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create the topics that are missing; exits 3 if one that is there is not as it must be."""
+    """Create the topics that are missing. Exits 3 if one that is there is not as it must be."""
     chosen = settings()
 
     async def work() -> tuple[Problem, ...]:
@@ -60,7 +60,7 @@ def create(
 
 @topics.command()
 def check(*, partitions: PartitionsOption = None, as_json: AsJson = False) -> None:
-    """Say what is wrong with the topics, changing nothing; exits 3 if something is."""
+    """Say what is wrong with the topics. Nothing is changed; exits 3 if something is."""
     chosen = settings()
 
     async def work() -> tuple[Problem, ...]:
@@ -80,9 +80,9 @@ def check(*, partitions: PartitionsOption = None, as_json: AsJson = False) -> No
 
 @topics.command()
 def grow(*, partitions: PartitionsOption = None, as_json: AsJson = False) -> None:
-    """Give the topics more partitions, or take in those they were given; restart the workers afterwards.
+    """Give the topics more partitions, or take in those they got.
 
-    Trees that are stored stay where they are; new ones use the new partitions too.
+    Restart the workers afterwards. Trees that are stored stay where they are; new ones use the new partitions too.
     """
     chosen = settings()
 

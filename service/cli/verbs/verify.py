@@ -14,7 +14,7 @@ from service.store.verify import verify as verify_store
 
 @app.command()
 def verify(*, as_json: AsJson = False) -> None:
-    """Fold every workflow's history and compare it with its row; exits 1 and names the first bad rows if they differ.
+    """Fold every workflow's history, and compare it with its row. Exits 1 and names the first rows that differ.
 
     Also: versions, sequences and the journal's rows without a gap, event ids, states, the id registry, the counters.
     It reads one moment; the service may go on meanwhile.

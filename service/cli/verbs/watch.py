@@ -22,7 +22,7 @@ def watch(
     count: Annotated[int | None, typer.Option(min=1, help="End after so many events.", show_default="never")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show events as they are published, until Ctrl-C; each once, in order per workflow."""
+    """Show events as they are published, until Ctrl-C. Each comes once, in order per workflow."""
     chosen = settings()
 
     def wanted(event: Event) -> bool:

@@ -41,7 +41,7 @@ def why(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many refusals and guards, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a workflow is in its state, or what became of a command and why; exits 1 if nothing is known."""
+    """Explain a workflow's state, or what became of a command. Exits 1 if nothing is known."""
 
     async def work() -> Document:
         async with asking(settings()) as connection:
