@@ -47,6 +47,12 @@ select part, seq, decided_at, event from journal
    and workflow_id = $1 and sequence is not null and convert_from(event, 'UTF8')::json -> 'to_state' is not null
  order by sequence desc limit 1
 """
+_GUARDED = """
+select event from journal
+ where part = (select part from workflow_id where workflow_id = $1)
+   and workflow_id = $1 and sequence is not null and convert_from(event, 'UTF8')::json -> 'verdict' is not null
+ order by sequence desc limit $2
+"""
 _REPLIES = "select part, seq, kind, key, workflow_id, type, record_offset, decided_at, reply from journal"
 # A refusal is where its command's root is, which need not be where the id is taken: each partition is asked, by index.
 _REPLIED = f"""
@@ -63,6 +69,7 @@ order by decided_at desc, seq desc limit $2
 # Canonical JSON escapes quotation marks inside a value, so these marks are nothing but the field.
 _REFUSALS = f"""
 {_REPLIED} and ($2::timestamptz is null or decided_at >= $2) and position('"outcome":"rejected"'::bytea in reply) > 0
+   and convert_from(reply, 'UTF8')::json -> 'duplicate' is null
  order by decided_at desc, seq desc limit $3
 """
 _PARKED = """
@@ -225,6 +232,13 @@ async def last_change(connection: Connection, workflow_id: str) -> LastChange | 
     return None if row is None else LastChange(row["part"], row["seq"], row["decided_at"], orjson.loads(row["event"]))
 
 
+async def guarded(connection: Connection, workflow_id: str, *, limit: int = PAGE) -> list[dict[str, Any]]:
+    """Return the newest events of a workflow whose guard was asked, by sequence."""
+    with faults_of():
+        rows = await connection.fetch(_GUARDED, workflow_id, limit)
+    return [orjson.loads(row["event"]) for row in reversed(rows)]
+
+
 async def outcomes(connection: Connection, workflow_id: str, *, limit: int = PAGE) -> list[Outcome]:
     """Return the outcomes of a workflow's commands, repeats among them, the newest first."""
     with faults_of():
@@ -238,7 +252,7 @@ async def refusals(
     """Return the decisions against a workflow's commands since an event of it, the newest first, without repeats."""
     with faults_of():
         rows = await connection.fetch(_REFUSALS, workflow_id, None if since is None else since.decided_at, limit)
-    found = [outcome for row in rows if not (outcome := _outcome(row)).reply.get("duplicate")]
+    found = map(_outcome, rows)
     # One turn decides many commands at one instant.
     return [each for each in found if since is None or each.part != since.part or each.seq > since.seq]
 

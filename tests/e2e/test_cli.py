@@ -27,6 +27,15 @@ transitions:
   - {name: a, from: new, to: A}
   - {name: b, from: A, to: B}
 """
+LAMP = """
+name: shop.lamp
+version: 1
+states: {dark: {initial: true}, lit: {}, gone: {terminal: true}}
+transitions:
+  - {name: light, from: dark, to: lit, guard: "true"}
+  - {name: douse, from: lit, to: dark}
+  - {name: lose, from: lit, to: gone}
+"""
 OFFICE = """
 name: shop.office
 version: 1
@@ -147,6 +156,26 @@ async def test_a_workflow_s_life(settings: Settings, endpoints: Endpoints, turns
         assert [event["event_id"] for event in history.json] == [event["event_id"] for event in seen.json]
         sound = await turnstile("verify", "--json")
         assert (1, 2, True) == tuple(sound.json[0][field] for field in ("workflows", "events", "sound"))
+
+
+async def test_why_counts_what_it_shows(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:
+    """So many guards and so many refusals, the newest, whatever events and repeats there are between them."""
+    file = turnstile.folder / "lamp.yaml"
+    file.write_text(LAMP, encoding="utf-8")
+    refused = move("l", "broken")
+    async with running(settings, endpoints):
+        assert Exit.DONE == (await turnstile("definitions", "apply", "lamp.yaml")).code
+        await turnstile("send", "--workflow", "l", "--definition", "shop.lamp", "--timeout", "30")
+        first = move("l", "gone")
+        ways = [move("l", state) for state in ("lit", "dark") * 3]
+        lines = "\n".join(orjson.dumps(body).decode() for body in (*ways, first, refused, refused, refused))
+        await turnstile("send", "-", stdin=lines)
+        shown = (await turnstile("why", "l", "--all", "--limit", "2", "--json")).json[0]
+        assert [4, 6] == [each["sequence"] for each in shown["guards"]]
+        assert [refused["command_id"], first["command_id"]] == [each["command_id"] for each in shown["refusals"]]
+        assert [2, 4, 6] == [
+            each["sequence"] for each in (await turnstile("why", "l", "--all", "--json")).json[0]["guards"]
+        ]
 
 
 async def test_what_is_not_there(turnstile: Terminal) -> None:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 import typer
 
 from domain.definition import Definition
@@ -23,7 +22,7 @@ from service.store.reads import (
     Found,
     ParkedCommand,
     get_workflow,
-    history,
+    guarded,
     last_change,
     outcomes_of_command,
     parked,
@@ -38,7 +37,9 @@ def why(
     subject: Annotated[str, typer.Argument(metavar="WORKFLOW|COMMAND_ID", show_default=False)],
     *,
     every: Annotated[bool, typer.Option("--all", help="Every refusal and guard, also before its last change.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many refusals and guards, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="At most so many refusals, guards and parked commands each.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Explain a workflow's state, or what became of a command. Exits 1 if nothing is known."""
@@ -90,10 +91,9 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
     definition = await load_definition(connection, workflow.definition, workflow.definition_version)
     waiting = await parked(connection, workflow.workflow_id, limit=limit)
     ways = () if definition is None else definition.outgoing.get(workflow.state, ())
-    events = [] if last is None else [last.event]
+    changes = [] if last is None or "verdict" not in last.event else [last.event]
     if every:
-        newest = await history(connection, workflow.workflow_id, after=workflow.sequence - limit, limit=limit)
-        events = [orjson.loads(body) for body in newest]
+        changes = await guarded(connection, workflow.workflow_id, limit=limit)
     return {
         "workflow_id": workflow.workflow_id,
         "definition": workflow.definition,
@@ -102,7 +102,7 @@ async def _workflow(connection: Connection, found: Found, *, every: bool, limit:
         "version": workflow.version,
         "open": found.is_open,
         "last_change": None if last is None else last.event,
-        "guards": [_guarded(event, definition) for event in events if "verdict" in event],
+        "guards": [_guarded(event, definition) for event in changes],
         "refusals": [outcome.reply for outcome in refused],
         "parked": _written(waiting),
         "slas": [account_document(each) for each in await standing(connection, settings().decision_clock, found)],
