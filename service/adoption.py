@@ -51,7 +51,7 @@ class Plan:
             for name, event in (("first", self.published.first), ("last", self.published.last))
         }
         return {
-            "part": self.before.part,
+            "partition": self.before.part,
             "halted": self.before.halted,
             "cluster_id": {"from": self.before.cluster_id, "to": self.cluster_id},
             "next_offset": {"from": self.before.next_offset, "to": self.next_offset},

@@ -93,10 +93,11 @@ async def _is_seen(settings: Settings, endpoints: Endpoints, workflow_id: str) -
     """`partitions show` and `why` say how many wait, since when and why."""
     _, printed = await turnstile(settings, endpoints, "partitions", "show", str(HANGING), "--json")
     state = orjson.loads(printed)
-    assert (15, True) == (state["parked"], state["parked_since"] is not None)
+    assert (HANGING, 15, True) == (state["partition"], state["parked"], state["parked_since"] is not None)
     _, printed = await turnstile(settings, endpoints, "why", workflow_id, "--json")
     waiting = orjson.loads(printed)["parked"]
     assert ["guard", "behind", "behind", "behind", "behind"] == [each["reason"] for each in waiting]
+    assert [HANGING] * 5 == [each["partition"] for each in waiting]
     code, printed = await turnstile(settings, endpoints, "why", waiting[3]["command_id"])
     assert 0 == code
     whole = " ".join(printed.decode().split())

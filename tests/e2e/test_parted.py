@@ -116,7 +116,7 @@ async def test_a_running_worker_never_jumps_over_deleted_commands(settings: Sett
         await decided(endpoints, await create(settings, endpoints, 1, 2))
         assert 3 == await value(endpoints, "select next_offset from partition where part = 0")
 
-        assert (0, b'{"part":0,"resumed":true}\n') == await turnstile(
+        assert (0, b'{"partition":0,"resumed":true}\n') == await turnstile(
             settings, endpoints, "partitions", "resume", "0", "--json"
         )
         await halted(service, 0, "the store has decided up to offset 3, the commands topic holds 5 to 7")

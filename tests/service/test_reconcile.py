@@ -202,7 +202,8 @@ def test_the_next_timers_are_listed(turnstile: CommandLine) -> None:
     def listed(*words: str) -> list[tuple[str, str, str]]:
         said = turnstile("timers", "list", *words, "--json")
         assert Exit.DONE == said.code, said.err
-        found = map(orjson.loads, said.out.splitlines())
+        found = [orjson.loads(line) for line in said.out.splitlines()]
+        assert {0} >= {each["partition"] for each in found}
         return [(each["workflow_id"], each["due_at"], each["status"]) for each in found]
 
     kept, broken = ("kept", written(after(150)), "on_track"), ("broken", written(after(150)), "breached")

@@ -59,7 +59,7 @@ def list_(
 
 @letters.command()
 def show(
-    part: Annotated[int, typer.Argument(metavar="PARTITION", min=0, show_default=False)],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, show_default=False)],
     seq: Annotated[int, typer.Argument(metavar="ROW", min=1, show_default=False)],
     *,
     as_json: AsJson = False,
@@ -68,12 +68,12 @@ def show(
 
     async def work() -> DeadLetterRow | None:
         async with asking(settings()) as connection:
-            return await dead_letter(connection, part, seq)
+            return await dead_letter(connection, partition, seq)
 
     row = run(work())
     if row is None:
         raise RefusedError(
-            f"partition {part} has no dead letter in row {seq}; `turnstile dead-letters list` shows them"
+            f"partition {partition} has no dead letter in row {seq}; `turnstile dead-letters list` shows them"
         )
     if as_json:
         say_json({**_fields(row), "value": row.letter.get("value"), "headers": row.letter.get("headers", [])})
@@ -108,4 +108,4 @@ def readable(raw: bytes, most: int | None = None) -> str:
 
 def _fields(row: DeadLetterRow) -> dict[str, Any]:
     kept = {name: value for name, value in row.letter.items() if name not in ("value", "headers")}
-    return {"part": row.part, "seq": row.seq, "decided_at": row.decided_at, **kept}
+    return {"partition": row.part, "seq": row.seq, "decided_at": row.decided_at, **kept}

@@ -15,6 +15,7 @@ from service.cli.output import OUT, say_fields, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.options import AsJson
 from service.cli.verbs.reach import asking, broker_words, changing
+from service.cli.verbs.wording import named
 from service.store import partitions as store
 from service.store.adoption import Standing, standing
 from service.store.partitions import PartitionState, states
@@ -193,7 +194,7 @@ def _judge_cluster(found: Sequence[Standing], facts: ClusterFacts, *, every: boo
 def _say(parts: Sequence[int], done: str, *, as_json: bool) -> None:
     for part in parts:
         if as_json:
-            say_json({"part": part, done: True})
+            say_json({"partition": part, done: True})
         else:
             OUT.print(f"partition {part} is {done}", markup=False)
 
@@ -204,5 +205,4 @@ async def _states() -> list[PartitionState]:
 
 
 def _fields(state: PartitionState) -> dict[str, Any]:
-    fields = asdict(state)
-    return fields | {"waiting": state.next_seq - state.published_seq}
+    return named(asdict(state)) | {"waiting": state.next_seq - state.published_seq}

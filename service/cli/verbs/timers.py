@@ -12,6 +12,7 @@ from service.cli.output import ERR, OUT, complain, say_json, say_table
 from service.cli.surroundings import database_url, settings
 from service.cli.verbs.options import AsJson, read_moment
 from service.cli.verbs.reach import asking
+from service.cli.verbs.wording import named
 from service.store import schema
 from service.store.reconcile import Reconciled
 from service.store.reconcile import reconcile as reconcile_store
@@ -45,7 +46,7 @@ def list_(
     found = run(work())
     if as_json:
         for timer in found:
-            say_json(timer._asdict() | {"due_at": written(timer.due_at)})
+            say_json(named(timer._asdict()) | {"due_at": written(timer.due_at)})
     elif not found:
         ERR.print("no timers")
     else:

@@ -15,7 +15,7 @@ from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson
 from service.cli.verbs.reach import asking
 from service.cli.verbs.standing import account_document, account_lines, standing
-from service.cli.verbs.wording import rejection_lines, reply_lines, verdict_line
+from service.cli.verbs.wording import named, rejection_lines, reply_lines, verdict_line
 from service.store.load import load_definition
 from service.store.pool import Connection
 from service.store.reads import (
@@ -124,7 +124,7 @@ def _guarded(event: Document, definition: Definition | None) -> Document:
 
 
 def _written(waiting: Sequence[ParkedCommand]) -> list[Document]:
-    return [asdict(each) for each in waiting]
+    return [named(asdict(each)) for each in waiting]
 
 
 def _lines(document: Document) -> Iterator[str]:

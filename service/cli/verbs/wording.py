@@ -7,6 +7,13 @@ import orjson
 
 Json = Mapping[str, Any]
 
+_NAMES = {"part": "partition", "n_parts": "partitions"}
+
+
+def named(row: Json) -> dict[str, Any]:
+    """Return a row of the store with its columns named as people know them."""
+    return {_NAMES.get(name, name): value for name, value in row.items()}
+
 
 def reply_lines(reply: Json) -> Iterator[str]:
     """Say what became of a command."""
