@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 
 ACCEPTED = "accepted"
 EXAMPLES_MAX = 5
+_NAMING = {"from_state", "to_state"}
 
 
 class Outcome(NamedTuple):
@@ -110,6 +111,18 @@ def recorded_outcome(reply: Json, event: Json | None) -> Outcome:
     if reply["outcome"] != ACCEPTED:
         return Outcome(str(reply["rejection"]["code"]))
     return Outcome(ACCEPTED) if event is None else _way(event)
+
+
+def event_in(states: Mapping[str, str], event: Json) -> Json:
+    """Return a recorded event with a candidate's names of its states."""
+    return {**event, **{name: states.get(event[name], event[name]) for name in _NAMING & event.keys()}}
+
+
+def command_in(states: Mapping[str, str], command: Command) -> Command:
+    """Return a recorded command as it would ask a candidate for what takes the place of the state it names."""
+    if command.command_type != "request_transition" or command.target_state is None:
+        return command
+    return command.model_copy(update={"target_state": states.get(command.target_state, command.target_state)})
 
 
 def outcome_of(decision: Decision) -> Outcome:

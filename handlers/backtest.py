@@ -4,13 +4,23 @@ Each is decided at its recorded time, on the workflow as the candidate would hav
 could see is believed, and what cannot be judged is followed as it was: both are counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
 from contracts.rejections import Code
-from domain.backtest import Comparison, Ends, Json, Outcome, asked_for, outcome_of, recorded_outcome
+from domain.backtest import (
+    Comparison,
+    Ends,
+    Json,
+    Outcome,
+    asked_for,
+    command_in,
+    event_in,
+    outcome_of,
+    recorded_outcome,
+)
 from domain.decide import conclude, decide
 from domain.decision import Accepted, Circumstances, Decision, Facts
 from domain.definition import Definition
@@ -44,11 +54,12 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What recorded commands are judged by."""
+    """What recorded commands are judged by; `states` maps recorded states to those that take their places."""
 
     definition: Definition
     guards: Guards
     limits: Limits
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 async def judge_again(
@@ -78,6 +89,8 @@ class _Again:
 
     async def take(self, recorded: Recorded) -> None:
         """Judge or follow one command."""
+        if recorded.event is not None:
+            recorded = recorded._replace(event=event_in(self.candidate.states, recorded.event))
         reason = await self._judge(recorded)
         if reason is not None:
             self.comparison.not_judged[reason] += 1
@@ -108,6 +121,7 @@ class _Again:
             return "it cannot be read any more"
         if received.command.command_type == "migrate_workflow":
             return "a migration"
+        received = received._replace(command=command_in(self.candidate.states, received.command))
         answer = self._known(received, recorded.reply)
         if isinstance(answer, Repeated) and recorded.reply.get("duplicate"):
             self.comparison.repeats += 1  # whatever came of it was compared with the first

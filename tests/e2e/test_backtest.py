@@ -79,6 +79,13 @@ async def test_a_real_run_judged_again(settings: Settings, endpoints: Endpoints,
     codes = {_said(reply) for reply in answers.values()}
     assert {"accepted", "GUARD_DENIED", "VERSION_CONFLICT", "INVALID_TRANSITION", "COMMAND_ID_REUSED"} <= codes
 
+    (terminal.folder / "renamed.yaml").write_text(SAME.replace("ACTIVE", "RUNNING"), "utf-8")
+    renamed = await terminal(*words, "renamed.yaml", "--map", "ACTIVE=RUNNING")
+    assert (Exit.DONE, found | {"states": {"ACTIVE": "RUNNING"}}) == (renamed.code, renamed.json[0])
+    for mapping, problem in (("ACTIVE=ACTIVE", "has no state ACTIVE"), ("AKTIVE=RUNNING", "has no state AKTIVE")):
+        unknown = await terminal(*words, "renamed.yaml", "--map", mapping)
+        assert (Exit.REFUSED, True) == (unknown.code, f"{problem}: correct the mapping" in unknown.err)
+
     stricter = await terminal(*words, "stricter.yaml")
     instead = await _under(STRICTER, commands, settings.partitions)
     now = {

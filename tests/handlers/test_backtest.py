@@ -1,11 +1,13 @@
 """A backtest under the same definition finds nothing, and under another one exactly what a run under that one gives."""
 
+import re
 from collections import Counter
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.backtest import Comparison, Difference, Ends, Found, in_order
 from domain.definition import Definition
@@ -19,7 +21,7 @@ from tests.fakes.machines import compiled, create, door, move, sent
 from tests.fakes.ports import NOBODY_KNOWS, CommandRecord, ScriptedGuards
 from tests.fakes.turns import Turns
 from tests.handlers.test_migrations import SECOND, migrate
-from tests.handlers.test_properties import BATCHES, documents, records, run
+from tests.handlers.test_properties import BATCHES, STATES, documents, records, run
 
 FEW = settings(max_examples=settings.default.max_examples // 4 if settings.default else 25)
 LIMITS = Limits()
@@ -36,11 +38,13 @@ def recorded_of(turns: Turns, taken: list[CommandRecord]) -> dict[str, list[Reco
     return found
 
 
-async def judged(recorded: dict[str, list[Recorded]], definition: Definition, guards: Guards) -> Comparison:
+async def judged(
+    recorded: dict[str, list[Recorded]], definition: Definition, guards: Guards, states: dict[str, str] | None = None
+) -> Comparison:
     """Judge all of it again."""
     found = Comparison()
     for name, rows in recorded.items():
-        await judge_again(name, rows, Candidate(definition, guards, LIMITS), found)
+        await judge_again(name, rows, Candidate(definition, guards, LIMITS, states or {}), found)
     return found
 
 
@@ -130,6 +134,43 @@ async def test_another_definition_gives_what_a_run_under_it_gives(
     check_against(found, turns, instead, {name for _, name in turns.store.workflows})
 
 
+def renamed(document: dict[str, Any], states: dict[str, str]) -> dict[str, Any]:
+    """Return a definition with other names of its states."""
+    ways = [
+        each | {"from": [states[name] for name in each["from"]], "to": states[each["to"]]}
+        for each in document["transitions"]
+    ]
+    return document | {"states": {states[name]: each for name, each in document["states"].items()}, "transitions": ways}
+
+
+def in_words(found: Comparison, states: dict[str, str]) -> tuple[Counter[Any], Counter[Any]]:
+    """Return the differences and ends of a backtest with other names of the states."""
+
+    def said(text: str) -> str:
+        return re.sub(r"(?<=to )[a-h]$", lambda state: states[state[0]], text)
+
+    ways = {Difference(*map(said, each)): one.count for each, one in found.differences.items()}
+    ends_ = {Ends(*(end and states[end] for end in each)): one.count for each, one in found.ends.items()}
+    return Counter(ways), Counter(ends_)
+
+
+@FEW
+@given(documents().map(certain), documents().map(certain), BATCHES, st.permutations(STATES))
+async def test_other_names_of_states_make_no_difference(
+    document: dict[str, Any], other: dict[str, Any], batches: list[list[bytes]], names: list[str]
+) -> None:
+    """A candidate with renamed states and their mapping comes out as the candidate itself, names exchanged or not."""
+    turns, _ = await run(document, batches)
+    recorded, states = recorded_of(turns, as_records(batches)), dict(zip(STATES, names, strict=True))
+    found = await judged(recorded, compiled(other), ScriptedGuards())
+    again = await judged(recorded, compiled(renamed(other, states)), ScriptedGuards(), states)
+    assert in_words(found, states) == in_words(again, dict(zip(STATES, STATES, strict=True)))
+    assert (found.same, found.repeats, found.believed, found.not_judged) == (
+        again.same, again.repeats, again.believed, again.not_judged
+    )  # fmt: skip
+    assert (found.same_ends, found.ends_not_judged) == (again.same_ends, again.ends_not_judged)
+
+
 async def busy(*texts: str) -> tuple[Turns, list[CommandRecord]]:
     """Take a busy system's commands under some definitions."""
     turns = Turns(guards=CelEngine())
@@ -170,7 +211,9 @@ async def test_a_busy_system_judged_again(old: str, new: str, more_than: int) ->
     assert (True, True) == (found.repeats > 20, differing > more_than if more_than else differing == 0), differing
 
 
-async def door_judged(definition: Definition, *bodies: dict[str, Any], gone: int = 0) -> Comparison:
+async def door_judged(
+    definition: Definition, *bodies: dict[str, Any], gone: int = 0, states: dict[str, str] | None = None
+) -> Comparison:
     """Send commands to a door in one turn and judge them again; the first `gone` records are no longer there."""
     turns = Turns()
     for document in (door(), SECOND | {"limits": {}}):
@@ -180,10 +223,11 @@ async def door_judged(definition: Definition, *bodies: dict[str, Any], gone: int
     recorded = recorded_of(turns, taken)
     (rows,) = recorded.values()
     rows[:gone] = [row._replace(record=None) for row in rows[:gone]]
-    return await judged(recorded, definition, ScriptedGuards())
+    return await judged(recorded, definition, ScriptedGuards(), states)
 
 
 CREATED = create("w", definition_version=1)
+PUSHED = [{"name": "push", "from": ["shut"], "to": "ajar"}, {"name": "open", "from": ["ajar"], "to": "open"}]
 STRICT = compiled(
     door() | {"transitions": [each for each in door()["transitions"] if each["name"] not in {"open", "pull"}]}
 )
@@ -247,6 +291,25 @@ async def test_a_migration_is_followed() -> None:
     ways = [*door()["transitions"], {"name": "close", "from": "wide", "to": "shut"}]
     found = await door_judged(compiled(both | {"transitions": ways}), *commands)
     assert ({}, {}, 3) == (found.differences, found.ends, found.judged)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2, 3])
+async def test_a_renamed_state_is_followed_too(gone: int) -> None:
+    """Whatever record is gone, the mapping says where the workflow stands in the candidate."""
+    states = {name: "wide" if name == "ajar" else name for name in door()["states"]}
+    candidate = compiled(renamed(door() | {"transitions": PUSHED}, states))
+    commands = (CREATED, move("w", "push"), move("w", "open", expected_version=2))
+    found = await door_judged(candidate, *commands, gone=gone, states={"ajar": "wide"})
+    assert ({}, {}, 1, 3 - gone) == (found.differences, found.ends, found.same_ends, found.judged)
+
+
+async def test_a_state_that_another_absorbs() -> None:
+    """The way into it is gone, and what leaves it leaves the state that takes its place."""
+    candidate = compiled(door() | {"transitions": [{"name": "open", "from": "shut", "to": "open"}]})
+    commands = (CREATED, move("w", "push"), move("w", "open"))
+    found = await door_judged(candidate, *commands, states={"ajar": "shut"})
+    assert [Difference("push", "accepted", "INVALID_TRANSITION")] == list(found.differences)
+    assert ({}, 1) == (found.ends, found.same_ends)
 
 
 async def test_a_guard_that_cannot_be_asked_now_makes_no_difference() -> None:

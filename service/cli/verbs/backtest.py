@@ -1,5 +1,6 @@
 """`definitions backtest`: what a candidate definition would have said to commands that were decided already."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from domain.backtest import Comparison, in_order
 from domain.definition import Definition
+from domain.migration import problem_of_states
 from handlers.backtest import Candidate
 from service.adapters import judging
 from service.backtest import backtest as judge_recorded
@@ -17,9 +19,10 @@ from service.cli.output import OUT, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
 from service.cli.verbs.backtest_slas import CalendarOption, TargetOption, backtest_slas
 from service.cli.verbs.definitions import definitions, usable
-from service.cli.verbs.options import AsJson, read_text
+from service.cli.verbs.options import AsJson, MapOption, read_mapping, read_text
 from service.settings import Settings
 from service.store.definitions import list_definitions
+from service.store.load import load_definition
 from service.store.migrating import STATEMENT_SECONDS_MAX
 from service.store.reads import reading
 
@@ -39,6 +42,7 @@ def backtest(
         str | None,
         typer.Option(metavar="NAME", help="Whose workflows.", show_default="the definition's own name"),
     ] = None,
+    mapping: MapOption = None,
     calendar: CalendarOption = None,
     target: TargetOption = None,
     workflows: Annotated[
@@ -52,13 +56,16 @@ def backtest(
     """Judge recorded commands again under a candidate definition. Nothing is changed; exits 1 if outcomes differ.
 
     Each workflow's commands are decided from its creation on, at their recorded times, as the candidate and its guards
-    say; a command's expected version is held against the workflow as the candidate would have it. With --calendar or
-    --target it is the SLAs of the workflows of --of that are judged again, by what was recorded of them.
+    say; a command's expected version is held against the workflow as the candidate would have it. With --map recorded
+    states, and those that commands name, count as the candidate's that take their places. With --calendar or --target
+    it is the SLAs of the workflows of --of that are judged again, by what was recorded of them.
     """
     since = None if since is None else since.replace(tzinfo=since.tzinfo or UTC)
     if calendar is not None or target:
-        if of is None or file is not None:
-            raise UnreadableError("--calendar and --target judge recorded SLAs: name their definition by --of, no file")
+        if of is None or file is not None or mapping:
+            raise UnreadableError(
+                "--calendar and --target judge recorded SLAs: name their definition by --of, no file, no --map"
+            )
         backtest_slas(of, calendar, target or [], since=since, limit=workflows, as_json=as_json)
         return
     if file is None:
@@ -66,9 +73,10 @@ def backtest(
     parsed = usable(read_text(file), file)
     if parsed.definition is None:
         raise typer.Exit(Exit.REFUSED)
-    comparison = run(_compare(settings(), parsed.definition, of or parsed.definition.name, workflows, since))
+    name, states = of or parsed.definition.name, read_mapping(mapping or [])
+    comparison = run(_compare(settings(), parsed.definition, states, name, workflows, since))
     if as_json:
-        say_json(_document(parsed.definition, of or parsed.definition.name, comparison))
+        say_json({"definition": name, "states": states, **_document(parsed.definition, comparison)})
     else:
         _say(comparison)
     if comparison.differences or comparison.ends:
@@ -76,7 +84,12 @@ def backtest(
 
 
 async def _compare(
-    chosen: Settings, definition: Definition, name: str, workflows: int, since: datetime | None
+    chosen: Settings,
+    definition: Definition,
+    states: Mapping[str, str],
+    name: str,
+    workflows: int,
+    since: datetime | None,
 ) -> Comparison:
     address = bootstrap_servers(chosen)
     async with (
@@ -84,13 +97,17 @@ async def _compare(
         reading_topics(address, chosen.topics, chosen.group_id, seconds_max=None) as reader,
         judging(chosen) as engines,
     ):
-        if not await list_definitions(connection, name):
+        versions = await list_definitions(connection, name)
+        if not versions:
             raise RefusedError(f"no definition {name} is in the store, so no commands were decided by it")
+        if states:
+            recorded = [await load_definition(connection, name, each.version) for each in versions]
+            _refuse_unknown(states, [each for each in recorded if each is not None], definition)
         with progress(name) as tell:
             return await judge_recorded(
                 connection,
                 reader,
-                Candidate(definition, engines, chosen.limits),
+                Candidate(definition, engines, chosen.limits, states),
                 name,
                 since=since,
                 limit=workflows,
@@ -98,9 +115,16 @@ async def _compare(
             )
 
 
-def _document(definition: Definition, name: str, found: Comparison) -> dict[str, Any]:
+def _refuse_unknown(states: Mapping[str, str], recorded: Sequence[Definition], candidate: Definition) -> None:
+    """Raise RefusedError where a mapping names what no recorded version, or the candidate, has."""
+    for old, new in states.items():
+        problems = [problem_of_states({old: new}, each, candidate) for each in recorded]
+        if all(problems):
+            raise RefusedError(str(problems[0]))
+
+
+def _document(definition: Definition, found: Comparison) -> dict[str, Any]:
     return {
-        "definition": name,
         "candidate": {"name": definition.name, "version": definition.version},
         "workflows": found.workflows,
         "commands": found.commands,

@@ -11,7 +11,7 @@ from service.cli.main import run as run_verb
 from service.cli.output import OUT, progress, say_json, say_table
 from service.cli.surroundings import bootstrap_servers, database_url, settings
 from service.cli.verbs.definitions import NameArgument, definitions
-from service.cli.verbs.options import AsJson
+from service.cli.verbs.options import AsJson, MapOption, read_mapping
 from service.cli.verbs.reach import broker_words
 from service.event_logs.drive import Pace
 from service.event_logs.wire import kafka_wire
@@ -33,10 +33,7 @@ def migrate(
     *,
     from_version: Annotated[int, typer.Option("--from", min=1, help="The version that is left.")],
     to_version: Annotated[int, typer.Option("--to", min=1, help="The version that is reached.")],
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="OLD=NEW", help="A state, and the one that takes its place; repeatable."),
-    ] = None,
+    mapping: MapOption = None,
     reason: Annotated[str | None, typer.Option(help="Why; needed unless it is a dry run.")] = None,
     by: Annotated[str | None, typer.Option(help="Who asks.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and send nothing.")] = False,
@@ -58,7 +55,7 @@ def migrate(
         raise UnreadableError("give a --reason: it is kept with each workflow's history")
     if from_version == to_version:
         raise UnreadableError("--from and --to are the same version")
-    states = _mapping(mapping or [])
+    states = read_mapping(mapping or [])
     chosen = settings()
 
     async def work() -> tuple[Document, Exit]:
@@ -85,17 +82,6 @@ def migrate(
         say_json(document)
     if code is not Exit.DONE:
         raise typer.Exit(code)
-
-
-def _mapping(given: Sequence[str]) -> dict[str, str]:
-    states: dict[str, str] = {}
-    for each in given:
-        old, separator, new = each.partition("=")
-        if not (separator and old and new):
-            raise UnreadableError(f"--map {each} is no OLD=NEW")
-        if states.setdefault(old, new) != new:
-            raise UnreadableError(f"--map names {old} twice")
-    return states
 
 
 async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[Document, Exit]:

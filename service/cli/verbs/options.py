@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line i
 WorkflowArgument = Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's id.", show_default=False)]
 PartitionsOption = Annotated[
     int | None, typer.Option("--partitions", min=1, max=1000, help="Partitions of each topic.", show_default=False)
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="OLD=NEW", help="A state, and the one that takes its place; repeatable."),
 ]
 
 STDIN = "-"
@@ -63,6 +68,18 @@ def _time(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         pass
     return None
+
+
+def read_mapping(given: Sequence[str]) -> dict[str, str]:
+    """Read which state takes the place of which; raises UnreadableError."""
+    states: dict[str, str] = {}
+    for each in given:
+        old, separator, new = each.partition("=")
+        if not (separator and old and new):
+            raise UnreadableError(f"--map {each} is no OLD=NEW")
+        if states.setdefault(old, new) != new:
+            raise UnreadableError(f"--map names {old} twice")
+    return states
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
