@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
         if ticks is None:
             telemetry.no_ticks_of_ours()
         app = build(telemetry, lambda: _readiness(worker, ticks, pool), lambda: watch.stuck)
-        async with serving(app, settings.http_host, settings.http_port) as address:
+        async with serving(app, _listener(settings.http_host, settings.http_port)) as address:
             emitting = None if ticks is None else _beside(worker, ticks.run(), "ticks")
             turns = LoopTurns(telemetry)
             turning = asyncio.create_task(turns.run(), name="turns")
@@ -103,6 +104,17 @@ async def running(settings: Settings, endpoints: Endpoints, *, choose: Choose = 
                 log.info("service.stopped")
     finally:
         await _close(pool)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise NotReadyError(
+            f"/metrics and /health cannot be at {host}:{port}: {reason}; give TURNSTILE_HTTP_PORT another port, or 0 "
+            "for any that is free, and TURNSTILE_HTTP_HOST an address of this machine"
+        ) from error
 
 
 async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = adapters) -> None:

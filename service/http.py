@@ -37,9 +37,8 @@ def build(telemetry: Telemetry, readiness: Readiness, stuck: Stuck) -> Starlette
 
 
 @asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
-    """Serve within the running loop and give the address; raises OSError where the port is taken."""
-    listener = socket.create_server((host, port))
+async def serving(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+    """Serve within the running loop and give the address."""
     config = uvicorn.Config(app, log_level="error", lifespan="off", access_log=False)
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -1,10 +1,12 @@
 """Every setting, once: an environment variable TURNSTILE_* each, listed by `turnstile doctor`."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.policies import Dialect, PolicyName
@@ -13,6 +15,10 @@ from handlers.limits import Limits
 from handlers.ticks import Clock
 
 Delivery = Literal["exactly-once", "at-least-once"]
+
+
+PORT_MAX = 65535
+_BROKER = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
 
 
 class Settings(BaseSettings):
@@ -36,7 +42,7 @@ class Settings(BaseSettings):
     transactions_per_second: float = Field(400, gt=0, description="Kafka transactions a worker may spend")
     database_connections: int = Field(8, ge=2, le=200, description="connections of one worker")
     http_host: str = Field("127.0.0.1", description="address of /metrics and /health")
-    http_port: int = Field(9464, ge=0, le=65535, description="port of /metrics and /health; 0 picks a free one")
+    http_port: int = Field(9464, ge=0, le=PORT_MAX, description="port of /metrics and /health; 0 picks a free one")
     guard_seconds: float = Field(2.0, gt=0, le=60, description="how long a guard may take before it is unavailable")
     predicate_url: str | None = Field(
         None, pattern=r"^https?://\S+$", description="the remote policy engine; none: remote guards are unavailable"
@@ -79,6 +85,22 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _brokers(cls, text: str | None) -> str | None:
+        for broker in text.split(",") if text else ():
+            named = _BROKER.fullmatch(broker.strip())
+            if named is None or not 0 < int(named[1] or 1) <= PORT_MAX:
+                raise ValueError("write host:port, several joined by commas")
+        return text
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, text: str | None) -> str | None:
+        if text and not _is_database(text):
+            raise ValueError("write postgresql://user:password@host:5432/name, with %40 for an @ in the password")
+        return text
+
     @property
     def topics(self) -> Topics:
         """The topics under this prefix."""
@@ -101,3 +123,13 @@ class Settings(BaseSettings):
             parked_age_max=timedelta(seconds=self.parked_seconds_max),
             failing_max=self.failing_max,
         )
+
+
+def _is_database(url: str) -> bool:
+    """Say whether an address is one that both of the store's libraries can read."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"postgresql", "postgresql+asyncpg"} and parts.port != 0
+        return known and parts.netloc.count("@") <= 1
+    except ValueError:  # of its port
+        return False

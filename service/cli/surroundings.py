@@ -24,8 +24,11 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"TURNSTILE_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
-        raise NotReadyError(f"wrong settings: {faults}") from error
+        faults = (
+            f"TURNSTILE_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise NotReadyError(f"wrong settings: {'; '.join(faults)}") from error
 
 
 def endpoints(chosen: Settings) -> Endpoints:

@@ -3,6 +3,7 @@
 What an error means goes by its SQLSTATE; what is neither transient nor poison is ours and stops the process.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,7 @@ FENCED = "TS001"
 CONFLICT = "TS002"
 APPLY_SECONDS_MAX = 5
 READ_SECONDS_MAX = 2
+OPEN_SECONDS_MAX = 15.0
 
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | PoolConnectionProxy
@@ -38,31 +40,39 @@ class DatabaseUnreachableError(Exception):
         super().__init__(f"the database does not answer ({reason}); check TURNSTILE_DATABASE_URL and that it runs")
 
 
+def unreachable(error: Exception) -> DatabaseUnreachableError:
+    """Return what a failed connection comes to."""
+    silence = f"no answer within {OPEN_SECONDS_MAX:g} s"
+    return DatabaseUnreachableError(f"{type(error).__name__}: {error}" if str(error) else silence)
+
+
 async def open_pool(database_url: str, *, size: int, statement_seconds_max: int = APPLY_SECONDS_MAX) -> Pool:
     """Open a pool whose statements end by themselves; raises DatabaseUnreachableError."""
+    pool = asyncpg.create_pool(
+        plain_url(database_url),
+        min_size=1,
+        max_size=size,
+        command_timeout=2 * statement_seconds_max,
+        max_inactive_connection_lifetime=0,
+        reset=_keep,
+        server_settings={
+            "search_path": SCHEMA,
+            "application_name": "turnstile",
+            "statement_timeout": f"{statement_seconds_max}s",
+            "lock_timeout": "2s",
+            "idle_in_transaction_session_timeout": "5s",
+            "timezone": "UTC",
+            "jit": "off",
+            "tcp_keepalives_idle": "5",
+            "tcp_keepalives_interval": "2",
+            "tcp_keepalives_count": "3",
+        },
+    )
     try:
-        return await asyncpg.create_pool(
-            plain_url(database_url),
-            min_size=1,
-            max_size=size,
-            command_timeout=2 * statement_seconds_max,
-            max_inactive_connection_lifetime=0,
-            reset=_keep,
-            server_settings={
-                "search_path": SCHEMA,
-                "application_name": "turnstile",
-                "statement_timeout": f"{statement_seconds_max}s",
-                "lock_timeout": "2s",
-                "idle_in_transaction_session_timeout": "5s",
-                "timezone": "UTC",
-                "jit": "off",
-                "tcp_keepalives_idle": "5",
-                "tcp_keepalives_interval": "2",
-                "tcp_keepalives_count": "3",
-            },
-        )
+        async with asyncio.timeout(OPEN_SECONDS_MAX):
+            return await pool
     except (asyncpg.PostgresError, *_LOST) as error:
-        raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+        raise unreachable(error) from error
 
 
 async def _keep(_: Connection) -> None:
@@ -76,9 +86,11 @@ async def open_connection(database_url: str, **server_settings: str) -> asyncpg.
     """Open one connection that stays, with settings of its own; raises DatabaseUnreachableError."""
     settings = {"search_path": SCHEMA, "timezone": "UTC"} | server_settings
     try:
-        return await asyncpg.connect(plain_url(database_url), command_timeout=10, server_settings=settings)
+        return await asyncpg.connect(
+            plain_url(database_url), timeout=OPEN_SECONDS_MAX, command_timeout=10, server_settings=settings
+        )
     except (asyncpg.PostgresError, *_LOST) as error:
-        raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+        raise unreachable(error) from error
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.store.pool import SCHEMA, DatabaseUnreachableError, alchemy_url
+from service.store import pool
+from service.store.pool import SCHEMA, alchemy_url
 from service.store.schema import SchemaState
 
 # Two processes that start at once must not migrate at once.
@@ -29,12 +30,12 @@ async def look(database_url: str) -> SchemaState:
 
 
 async def _on_connection(database_url: str, work: Callable[[Connection], SchemaState]) -> SchemaState:
-    engine = create_async_engine(alchemy_url(database_url))
+    engine = create_async_engine(alchemy_url(database_url), connect_args={"timeout": pool.OPEN_SECONDS_MAX})
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
     except (OSError, DBAPIError) as error:
-        raise DatabaseUnreachableError(str(error)) from error
+        raise pool.unreachable(error) from error
     finally:
         await engine.dispose()
 

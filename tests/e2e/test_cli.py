@@ -1,6 +1,7 @@
 """The command line against a running service: what a person types, what comes back, and how it ends."""
 
 import asyncio
+import socket
 from pathlib import Path
 from uuid import uuid4
 
@@ -194,6 +195,18 @@ async def test_what_is_not_there(turnstile: Terminal) -> None:
         said = await turnstile(*words)
         assert (Exit.REFUSED, "") == (said.code, said.out), words
         assert said.err.startswith("turnstile: "), words
+
+
+async def test_a_port_that_is_taken_is_named(turnstile: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a second worker of one machine."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("TURNSTILE_HTTP_PORT", str(port))
+        async with turnstile.left_running("serve") as process, asyncio.timeout(60):
+            _, said = await process.communicate()
+    assert Exit.SURROUNDINGS == process.returncode
+    assert f"cannot be at 127.0.0.1:{port}: Address already in use; give TURNSTILE_HTTP_PORT" in said.decode()
+    assert "Traceback" not in said.decode()
 
 
 async def test_many_commands_from_standard_input(settings: Settings, endpoints: Endpoints, turnstile: Terminal) -> None:

@@ -1,6 +1,7 @@
 """The command line by itself: help for every verb, bad words and bad input, definitions without a store, its docs."""
 
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from service.cli.main import app
 from service.cli.verbs.dead_letters import readable
 from service.cli.verbs.wording import length_of
 from service.settings import Settings
+from service.store import pool
 from tests.service.command_line import CommandLine, Said
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -212,6 +214,58 @@ def test_a_wrong_setting_is_named(turnstile: CommandLine, monkeypatch: pytest.Mo
     said = turnstile("get", "w")
     assert Exit.SURROUNDINGS == said.code
     assert "TURNSTILE_PARTITIONS" in said.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("BOOTSTRAP_SERVERS", "broker:port", "write host:port"),
+        ("BOOTSTRAP_SERVERS", "one:9092,two:99999", "write host:port"),
+        ("BOOTSTRAP_SERVERS", "PLAINTEXT://broker:9092", "write host:port"),
+        ("DATABASE_URL", "localhost:5432", "write postgresql://"),
+        ("DATABASE_URL", "postgres://db/x", "write postgresql://"),
+        ("DATABASE_URL", "postgresql://u:s3cret@db:port/x", "write postgresql://"),
+        ("DATABASE_URL", "postgresql://u:s3@cret@db/x", "with %40 for an @"),
+    ],
+)
+@pytest.mark.parametrize("words", ["doctor", "db migrate", "topics check"])
+def test_an_address_that_is_none_is_refused(
+    turnstile: CommandLine, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str, words: str
+) -> None:
+    """Before anything is asked, with how to write it, and without the password."""
+    monkeypatch.setenv(f"TURNSTILE_{variable}", value)
+    said = turnstile(*words.split())
+    assert (Exit.SURROUNDINGS, "") == (said.code, said.out)
+    assert said.err.startswith(f"turnstile: wrong settings: TURNSTILE_{variable}: ")
+    assert (True, False) == (says in said.err, "cret" in said.err)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("bootstrap_servers", "one:9092, two,[::1]:9092"),
+        ("bootstrap_servers", ""),
+        ("database_url", "postgresql+asyncpg://u:p%40w@[::1]:5432/x"),
+        ("database_url", "postgresql:///x?host=/run/postgresql"),
+        ("database_url", ""),
+    ],
+)
+def test_an_address_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """All ways of writing one that the libraries know."""
+    monkeypatch.setenv(f"TURNSTILE_{variable.upper()}", value)
+    assert value == getattr(Settings(), variable)
+
+
+@pytest.mark.parametrize("words", ["get w", "db check"])
+def test_a_database_that_says_nothing_is_not_waited_for(
+    turnstile: CommandLine, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """As where the address is a broker's, or a firewall's."""
+    monkeypatch.setattr(pool, "OPEN_SECONDS_MAX", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("TURNSTILE_DATABASE_URL", f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
+        said = turnstile(*words.split())
+    assert (Exit.SURROUNDINGS, True) == (said.code, "does not answer (no answer within 0.2 s)" in said.err)
 
 
 def test_a_sound_definition_checks(turnstile: CommandLine) -> None:
