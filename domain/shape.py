@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.calendars import Interval
+from contracts.calendars import Country, DateText, Interval, ZoneName
 from contracts.clauses import DefinitionName, TargetText
 from contracts.slas import SlaName
 from domain.findings import Finding, Path
@@ -24,8 +24,16 @@ WRITTEN = {
     _pattern(SlaName): "write lower-case letters, digits, _ and -, as in first-reply",
     _pattern(TargetText): "write a time as in 2d, 4h or 1h 30m",
     _pattern(Interval): "write hours as in 08:00-17:00",
+    _pattern(DateText): "write a date as in 2026-12-24",
+    _pattern(Country): "write the two capital letters of ISO 3166, as in DE",
+    _pattern(ZoneName): "write an IANA name such as Europe/Berlin",
 }
+_NAMED = "write names with their values, as in `version: 1`"
 MEANT = {
+    "model_type": _NAMED,
+    "dict_type": _NAMED,
+    "tuple_type": "write a list, as in [one, two]",
+    "too_short": "give at least one",
     "bool_type": "write true or false",
     "int_type": "write a whole number",
     "string_type": "write text, in quotes where it looks like a number, a date, true or null",

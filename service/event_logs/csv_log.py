@@ -56,11 +56,10 @@ def _event(row: list[str], header: list[str], place: str, file: str, columns: Co
 def _check(header: list[str], where: str, columns: Columns) -> None:
     if not header:
         raise UnreadableLogError(where, "the file is empty", "write a header and a row per event")
-    for what in ("case", "activity", "occurred_at"):
-        name = getattr(columns, what)
+    for option, name in (("case", columns.case), ("activity", columns.activity), ("timestamp", columns.occurred_at)):
         if name not in header:
             there = ", ".join(header)[:500]
-            remedy = f"say which column holds the {what}; there are: {there}"
+            remedy = f"say which column holds it by --{option}; there are: {there}"
             raise UnreadableLogError(where, f"no column {name!r}", remedy)
     for name in (columns.case, columns.activity, columns.occurred_at, columns.resource):
         if header.count(name) > 1:

@@ -155,6 +155,7 @@ def test_every_verb_speaks_json() -> None:
         (["definitions", "backtest", "--of", "a", "--target", "reply=4h", "--map", "a=b"], "", "no file, no --map"),
         (["definitions", "backtest", "-", "--map", "a"], SOUND, "--map a is no OLD=NEW"),
         (["definitions", "backtest", "-", "--map", "a=b", "--map", "a=c"], SOUND, "--map names a twice"),
+        (["timers", "list", "--before", "3"], "", "--before: 3 is no time with its zone, such as 2026-11-21T09:30:00Z"),
         (["import", "/nowhere/at.csv"], "", "No such file or directory"),
         (["import", "log.txt"], "", "its name says no known format"),
         (["import", "log.csv", "--delimiter", "::"], "", "a delimiter is one character"),
@@ -288,6 +289,26 @@ def test_findings_have_their_place(turnstile: CommandLine, tmp_path: Path) -> No
         next(each for each in findings if each["severity"] == "error")[name]
         for name in ("severity", "code", "line", "column")
     )
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "says"),
+    [
+        ("definitions", "", "-:1:1: error: BAD_VALUE: the document: write names with their values, as in `version: 1`"),
+        ("calendars", "- office", "the document: write names with their values"),
+        ("slas", "", "the document: write names with their values"),
+        ("definitions", SOUND.replace("{terminal: true}", "the end"), "states.sent: write names with their values"),
+        ("definitions", SOUND.replace("from: paid", "from: []"), "transitions.1.from: give at least one"),
+        ("definitions", f"{SOUND}slas: {{}}", "slas: write a list, as in [one, two]"),
+        ("calendars", f"{OFFICE}holidays: [{{country: de}}]", "country: write the two capital letters of ISO 3166"),
+        ("calendars", OFFICE.replace("2026-10-26", "26.10.2026"), "write a date as in 2026-12-24"),
+        ("calendars", OFFICE.replace("Europe/Berlin", "Berlin (CET)"), "time_zone: write an IANA name such as"),
+    ],
+)
+def test_a_wrong_shape_is_said_as_it_is_to_be_written(turnstile: CommandLine, group: str, text: str, says: str) -> None:
+    """In the words of who writes such a file."""
+    said = turnstile(group, "check", "-", stdin=text)
+    assert (Exit.REFUSED, True) == (said.code, says in said.out), said.out
 
 
 def test_an_unsound_definition_is_not_applied(turnstile: CommandLine) -> None:

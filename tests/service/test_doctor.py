@@ -46,6 +46,14 @@ def test_without_servers_it_is_ill(doctor: Doctor) -> None:
     assert {"TURNSTILE_DATA_DIR"} == {each["variable"] for each in told["settings"] if each["from"] == "environment"}
 
 
+def test_a_misspelt_setting_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be passed over in silence; what merely begins alike is somebody else's."""
+    for name in ("PARTITONS", "CACHE_DIR", "EVENT_LOGS", "JAVA", "PORT", "SERVICE_HOST", "PORT_9464_TCP_ADDR"):
+        monkeypatch.setenv(f"TURNSTILE_{name}", "9")
+    problem = "TURNSTILE_PARTITONS is no setting and counts for nothing: write TURNSTILE_PARTITIONS or remove it"
+    assert [problem] == [each for each in orjson.loads(doctor("--json").out)["problems"] if "is no setting" in each]
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [

@@ -305,7 +305,11 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "bad instant": ("a.xes", xes(TRACE.format(EVENT.format("soon"))).encode(), "'soon' is unreadable; write"),
     "year 0": ("a.xes", xes(TRACE.format(EVENT.format("0001-01-01T00:00:00+01:00"))).encode(), "is unreadable"),
     "empty CSV": ("a.csv", b"", "line 1: the file is empty"),
-    "no column": ("a.csv", b"case,what\n1,2\n", "line 1: no column 'case:concept:name'.*there are: case, what"),
+    "no column": (
+        "a.csv",
+        b"case,what\n1,2\n",
+        "line 1: no column 'case:concept:name'.*by --case; there are: case, what",
+    ),
     "column twice": ("a.csv", f"{HEADER},concept:name\n".encode(), "two columns are called 'concept:name'"),
     "short row": ("a.csv", f"{HEADER}\n{ROW}\n1,2\n".encode(), "line 3: 2 values under 6 columns"),
     "open quote": ("a.csv", f'{HEADER}\n{ROW}\n"1,2\n'.encode(), "line 3: broken CSV"),

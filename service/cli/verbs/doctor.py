@@ -3,8 +3,9 @@
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
@@ -94,8 +95,16 @@ def _settings(chosen: Settings) -> list[dict[str, Any]]:
     return listed
 
 
+def _misspelt() -> Iterator[str]:
+    """Name variables that look like a setting and are none; others may be anybody's, as Kubernetes' of a service."""
+    known = [f"TURNSTILE_{name.upper()}" for name in Settings.model_fields]
+    for variable in sorted({name.upper() for name in os.environ} - set(known)):
+        for near in get_close_matches(variable, known, n=1, cutoff=0.9):
+            yield f"{variable} is no setting and counts for nothing: write {near} or remove it"
+
+
 async def _examine(chosen: Settings) -> Findings:
-    found = Findings()
+    found = Findings(problems=list(_misspelt()))
     local = running(chosen.data_dir)
     broker = chosen.bootstrap_servers or (local.bootstrap_servers if local else "")
     database = chosen.database_url or (local.database_url if local else "")

@@ -24,7 +24,7 @@ from service.store.pool import Connection
 partitions = typer.Typer(no_args_is_help=True, help="Look at, halt, resume and adopt the partitions.")
 app.add_typer(partitions, name="partitions")
 
-Numbers = Annotated[list[int] | None, typer.Argument(metavar="[N]...", min=0, show_default=False)]
+Numbers = Annotated[list[int] | None, typer.Argument(metavar="N", min=0, show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="All partitions.")]
 
 

@@ -1,6 +1,5 @@
 """`timers`: what time alone will do next, and the proof that every promise has its timer."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from service.cli.exits import Exit
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, complain, say_json, say_table
 from service.cli.surroundings import database_url, settings
-from service.cli.verbs.options import AsJson, read_moment
+from service.cli.verbs.options import AsJson, read_time
 from service.cli.verbs.reach import asking
 from service.cli.verbs.wording import named
 from service.store import schema
@@ -37,7 +36,7 @@ def list_(
 
     One whose time has passed waits for the next tick, its grace, and the commands before that tick.
     """
-    wanted = TimerFilter(None if before is None else _time(before), workflow, partition, limit)
+    wanted = TimerFilter(None if before is None else read_time(before, "--before"), workflow, partition, limit)
 
     async def work() -> list[NextTimer]:
         async with asking(settings()) as connection:
@@ -97,11 +96,3 @@ def reconcile(*, as_json: AsJson = False) -> None:
         OUT.print(f"{looked_at}: {f'problems: {found}' if found else 'sound'}", markup=False)
     if not result.sound:
         raise typer.Exit(Exit.REFUSED)
-
-
-def _time(text: str) -> datetime:
-    """Read an instant; raises BadParameter."""
-    moment = read_moment(text, "--before")
-    if isinstance(moment, int):
-        raise typer.BadParameter(f"{text} is no time with its zone", param_hint="--before")
-    return moment
