@@ -82,9 +82,12 @@ async def test_a_real_run_judged_again(settings: Settings, endpoints: Endpoints,
     (terminal.folder / "renamed.yaml").write_text(SAME.replace("ACTIVE", "RUNNING"), "utf-8")
     renamed = await terminal(*words, "renamed.yaml", "--map", "ACTIVE=RUNNING")
     assert (Exit.DONE, found | {"states": {"ACTIVE": "RUNNING"}}) == (renamed.code, renamed.json[0])
-    for mapping, problem in (("ACTIVE=ACTIVE", "has no state ACTIVE"), ("AKTIVE=RUNNING", "has no state AKTIVE")):
+    for mapping, problem in (
+        ("ACTIVE=ACTIVE", "the candidate has no state ACTIVE"),
+        ("AKTIVE=RUNNING", "no applied version of alims.workflow has a state AKTIVE"),
+    ):
         unknown = await terminal(*words, "renamed.yaml", "--map", mapping)
-        assert (Exit.REFUSED, True) == (unknown.code, f"{problem}: correct the mapping" in unknown.err)
+        assert (Exit.REFUSED, f"turnstile: {problem}: correct the mapping\n") == (unknown.code, unknown.err)
 
     stricter = await terminal(*words, "stricter.yaml")
     instead = await _under(STRICTER, commands, settings.partitions)

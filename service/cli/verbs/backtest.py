@@ -8,7 +8,6 @@ import typer
 
 from domain.backtest import Comparison, in_order
 from domain.definition import Definition
-from domain.migration import problem_of_states
 from handlers.backtest import Candidate
 from service.adapters import judging
 from service.backtest import backtest as judge_recorded
@@ -116,11 +115,13 @@ async def _compare(
 
 
 def _refuse_unknown(states: Mapping[str, str], recorded: Sequence[Definition], candidate: Definition) -> None:
-    """Raise RefusedError where a mapping names what no recorded version, or the candidate, has."""
+    """Raise RefusedError where a mapping names a state that none of the versions, or not the candidate, has."""
+    known = {state for each in recorded for state in each.states}
     for old, new in states.items():
-        problems = [problem_of_states({old: new}, each, candidate) for each in recorded]
-        if all(problems):
-            raise RefusedError(str(problems[0]))
+        if old not in known:
+            raise RefusedError(f"no applied version of {recorded[0].name} has a state {old}: correct the mapping")
+        if new not in candidate.states:
+            raise RefusedError(f"the candidate has no state {new}: correct the mapping")
 
 
 def _document(definition: Definition, found: Comparison) -> dict[str, Any]:
