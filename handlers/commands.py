@@ -53,9 +53,13 @@ class Taken:
 
 
 class Full(NamedTuple):
-    """Why a turn cannot be taken: the record at `offset`, and those after it, have to wait for room to be parked."""
+    """Why a turn cannot be taken: the record at `offset`, and those after it, have to wait for room to be parked.
+
+    `left_seconds` is how long the turn without them may still wait for its guards.
+    """
 
     offset: int
+    left_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +156,16 @@ class CommandsHandler:
         self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking
     ) -> Taken | Exception:
         """Take one turn, or return what is wrong with one of its records: poison, or a failure of our own code."""
+        limits = self.limits
         try:
             while True:
-                outcome = await self._one_turn(owned, records, wakeup, parking)
+                outcome = await self._one_turn(owned, records, wakeup, parking, limits)
                 if isinstance(outcome, Taken):
                     return outcome
+                limits = replace(limits, guard_turn_seconds_max=outcome.left_seconds)
                 records = [record for record in records if record.offset < outcome.offset]
                 if not records:
-                    await parking.answered(self.limits.guard_budget_seconds)
+                    await parking.answered(min(limits.guard_budget_seconds, outcome.left_seconds))
         except Poison as poison:
             return poison
         except Fault:
@@ -168,7 +174,7 @@ class CommandsHandler:
             return failure
 
     async def _one_turn(
-        self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking
+        self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking, limits: Limits
     ) -> Taken | Full:
         batch = [decode(record, command_bytes_max=self.limits.command_bytes_max) for record in records]
         loaded = await self.store.load(owned, _wanted(batch))
@@ -179,7 +185,6 @@ class CommandsHandler:
             return Taken(owned, Turn(next_offset, loaded.now), owned.next_seq)
         given = Given(owned, loaded, next_offset, self.clock)
         facts = Facts()
-        limits = self.limits
         for _ in range(len(batch) + 2):  # each conflict over an id names one more, and there are no more than records
             turn = await self._judge(batch, given, facts, parking, limits)
             if isinstance(turn, Full):
@@ -241,8 +246,8 @@ class CommandsHandler:
             await judgement.receive(received)
             if position % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        await judgement.settle()
-        return judgement.finish() if judgement.full_at is None else Full(judgement.full_at)
+        left_seconds = await judgement.settle()
+        return judgement.finish() if judgement.full_at is None else Full(judgement.full_at, left_seconds)
 
 
 def _kept(owned: Ownership, taken: Taken, parking: Parking, applied: Callable[[Taken], None]) -> Ownership:

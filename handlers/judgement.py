@@ -104,10 +104,13 @@ class Judgement:
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
         self._waiting.settled(received.record)
 
-    async def settle(self) -> None:
-        """Wait for the guards that have not answered, for as long as they go on answering; then park their commands."""
+    async def settle(self) -> float:
+        """Wait for the guards that have not answered, for as long as they go on answering; then park their commands.
+
+        Return how many seconds of waiting are left to the turn.
+        """
         if not self._unanswered:
-            return
+            return self._limits.guard_turn_seconds_max
         clock = asyncio.get_running_loop().time
         budget = self._limits.guard_budget_seconds
         end = clock() + self._limits.guard_turn_seconds_max
@@ -119,11 +122,13 @@ class Judgement:
                 if offset in heads:
                     for received in self._unanswered.pop(heads[offset]):
                         await self._receive_command(received)
+        left_seconds = max(0.0, end - clock())
         while self._unanswered:
             head, *others = self._unanswered.pop(next(iter(self._unanswered)))
             self._park(head, ParkReason.GUARD, "its guard has not answered yet")
             for received in others:
                 await self._receive_command(received)
+        return left_seconds
 
     @property
     def full_at(self) -> int | None:
