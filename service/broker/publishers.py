@@ -19,7 +19,7 @@ from contracts.topics import Topics
 from handlers.faults import Fenced, Transient
 from handlers.ports import JournalRow
 from service.broker.cursor import cursor_group, read_cursor
-from service.broker.records import OutRecord, forwarded_records, own_records
+from service.broker.records import OutRecord, forwarded_records, own_records, own_topics
 
 DEADLINE_SECONDS = 5.0
 TRANSACTION_MS_MAX = 10_000
@@ -118,10 +118,10 @@ class TransactionalPublisher:
         A broker that comes back after a transaction's timeout calls it aborted and does not write so into the logs
         (seen with 4.3.1); the next commit of the same id would then show what was sent in it.
         """
-        producer, topics = self._producer, self._topics
+        producer = self._producer
         await producer.start()
         await producer.begin_transaction()
-        left_open = (topics.events, topics.replies, topics.dead_letters)
+        left_open = own_topics(self._topics)
         await _all([_heard(await producer.send(topic, b"", partition=self._part)) for topic in left_open])
         await producer.send_offsets_to_transaction({self._cursor_key: OffsetAndMetadata(0, "")}, self._cursor_group)
         await producer.abort_transaction()

@@ -44,6 +44,11 @@ class OutRecord(NamedTuple):
     partition: int | None = None
 
 
+def own_topics(topics: Topics) -> tuple[str, ...]:
+    """Return the topics that rows publish to in their own partition."""
+    return topics.events, topics.replies, topics.alerts, topics.dead_letters
+
+
 def own_records(topics: Topics, part: int, rows: Iterable[tuple[int, JournalRow]]) -> list[OutRecord]:
     """Return what rows publish in their own partition, in order."""
     events, replies, dead_letters = topics.events, topics.replies, topics.dead_letters
