@@ -79,7 +79,7 @@ class Elsewhere:
     async def close(self) -> None:
         """Let the producer go."""
         producer, self._producer = self._producer, None
-        await _close(producer)
+        await let_go(producer)
 
 
 class TransactionalPublisher:
@@ -149,7 +149,7 @@ class TransactionalPublisher:
 
     async def close(self) -> None:
         """Let the producer go; an open transaction is aborted by the next one's start."""
-        await _close(self._producer)
+        await let_go(self._producer)
 
 
 class IdempotentPublisher:
@@ -182,7 +182,7 @@ class IdempotentPublisher:
 
     async def close(self) -> None:
         """Let the producer go."""
-        await _close(self._producer)
+        await let_go(self._producer)
 
 
 @asynccontextmanager
@@ -243,17 +243,26 @@ async def _all(futures: "Sequence[asyncio.Future[object]]") -> None:
             raise outcome
 
 
-async def _close(producer: AIOKafkaProducer | None) -> None:
-    """Stop a producer, and let its connections go even where it waits for answers that do not come."""
+async def let_go(producer: AIOKafkaProducer | None) -> None:
+    """Stop a producer; what waits for answers that do not come is given up, and never sent again."""
     if producer is None:
         return
     with suppress(KafkaError, OSError, TimeoutError, ValueError):
         async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await producer.flush()
             await producer.stop()
         return
     with suppress(KafkaError, OSError, TimeoutError, ValueError):
         async with asyncio.timeout(CLOSE_SECONDS_MAX):
-            await producer.client.close()
+            await _give_up(producer)
+
+
+async def _give_up(producer: AIOKafkaProducer) -> None:
+    """End a producer that is not answered: left alone it would connect anew, and send until it is."""
+    producer._closed = True  # noqa: SLF001 - `stop` would wait
+    await producer.client.close()  # ends the requests on their way, which the sender waits for
+    await producer._sender.close()  # noqa: SLF001 - as above
+    await producer.client.close()  # what the last of them has begun
 
 
 def _topic(record: OutRecord) -> str:

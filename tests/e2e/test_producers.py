@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import orjson
 import pytest
@@ -17,6 +18,9 @@ from handlers.faults import Fenced, Transient
 from handlers.ports import JournalRow
 from service.app import Endpoints, Service, running
 from service.broker.publishers import TRANSACTION_MS_MAX, Elsewhere, TransactionalPublisher
+from service.broker.records import OutRecord
+from service.broker.topics import create_topics
+from service.local.stack import LocalStack, erase
 from service.ownership import Phase
 from service.settings import Settings
 from tests.e2e.audit import differences, look
@@ -249,3 +253,23 @@ async def test_who_is_overtaken_while_it_starts_claims_again(settings: Settings,
     await others[0].publish(rows(1, "a"))
     await others[0].close()
     assert [b"a"] == [record.key for record in await read(endpoints, topics.events)]
+
+
+async def test_of_a_producer_that_was_let_go_nothing_is_left(settings: Settings, tmp_path: Path) -> None:
+    """The broker dies before it answers: nothing of the producer is left, to try on until the broker is back."""
+    topics = settings.topics
+    stack = LocalStack(tmp_path, database=False)
+    async with stack as local:
+        await create_topics(local.bootstrap_servers, topics, settings.partitions, settings.replication)
+        elsewhere = Elsewhere(local.bootstrap_servers)
+        await elsewhere.send([OutRecord(topics.commands, b"a", b"", [])])
+        await stack.kill_broker()
+        with pytest.raises(Transient):
+            await elsewhere.send([OutRecord(topics.commands, b"b", b"", [])])
+        assert {asyncio.current_task()} == asyncio.all_tasks()
+        await stack.start_broker()
+        await elsewhere.send([OutRecord(topics.commands, b"c", b"", [])])
+        await elsewhere.close()
+        endpoints = Endpoints(local.bootstrap_servers, "")
+        assert [b"a", b"c"] == [record.key for record in await read(endpoints, topics.commands)]
+    await erase(tmp_path)

@@ -84,6 +84,9 @@ class Producer:
         if transactional_id is not None:
             self._epoch = await self._call("init", lambda: self.network.kafka.init_producer(transactional_id))
 
+    async def flush(self) -> None:
+        """Wait for no answer; here nothing is sent again."""
+
     async def stop(self) -> None:
         """Let go of it."""
         await asyncio.sleep(0.001)
@@ -93,8 +96,13 @@ class Producer:
         """The connections, which are closed where `stop` takes too long; here they are nothing of their own."""
         return self
 
+    @property
+    def _sender(self) -> "Producer":
+        """What sends, which is ended with them."""
+        return self
+
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of either."""
 
     def create_batch(self) -> Batch:
         """Begin a batch."""
