@@ -336,13 +336,15 @@ class WorkerProcess:
         return await self._end(signal.SIGTERM)
 
     async def _end(self, number: signal.Signals) -> int:
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return 0
         if process.returncode is None:
             process.send_signal(number)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await process.wait()
+            code = await process.wait()
+        self._process = None  # until then there is one to end, whatever became of the waiting
+        return code
 
 
 @asynccontextmanager

@@ -288,15 +288,17 @@ def _stack(stage: Stage) -> LocalStack:
 def _filled(folder: Path) -> Iterator[None]:
     """Leave not a free byte on a disk during the block."""
     filler = folder / "filler"
-    with filler.open("wb", buffering=0) as out:
-        block = bytes(1024 * 1024)
-        while block:
-            try:
-                out.write(block)
-            except OSError:
-                block = block[: len(block) // 2]
-    yield
-    filler.unlink()
+    try:
+        with filler.open("wb", buffering=0) as out:
+            block = bytes(1024 * 1024)
+            while block:
+                try:
+                    out.write(block)
+                except OSError:
+                    block = block[: len(block) // 2]
+        yield
+    finally:
+        filler.unlink(missing_ok=True)
 
 
 def _faketime() -> Path | None:

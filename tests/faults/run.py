@@ -41,6 +41,8 @@ CALM_SECONDS = 10.0
 DISK_MIB = 1024
 REACH_SECONDS = {"kill": 8.0, "stop": 2.0}
 SERVER_KILLS = ("broker killed", "database killed")
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,24 @@ def main() -> int:
     arguments = _arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the client's words about a broker that is away
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _rounds(arguments)
+    except KeyboardInterrupt:
+        _say("stopped by Ctrl-C; an unfinished round does not count, and nothing of it runs any more")
+        return STOPPED
+
+
+def _rounds(arguments: argparse.Namespace) -> int:
     state = arguments.folder / "total.json"
     if arguments.seed is not None:
         tally = Tally()
-        broken = asyncio.run(_round(_given(arguments), tally, arguments.folder))
+        well = asyncio.run(_round(_given(arguments), tally, arguments.folder))
         _say(tally.table())
-        return broken
+        return not well
     tally = Tally.read(state)
     while tally.kills_and_pauses < arguments.kills or tally.commands < arguments.commands:
         plan = planned(tally, _possible(tally), arguments.rate)
-        if asyncio.run(_round(plan, tally, arguments.folder)):
+        if not asyncio.run(_round(plan, tally, arguments.folder)):
             return 1
         tally.next_seed = plan.seed + 1
         tally.write(state)
@@ -112,33 +122,37 @@ def _given(arguments: argparse.Namespace) -> Plan:
     return Plan(arguments.seed, arguments.delivery, chosen, arguments.rate)
 
 
-async def _round(plan: Plan, tally: Tally, kept: Path) -> int:
-    """Play one round on servers of its own; returns 1, and keeps everything, where a promise was broken."""
+async def _round(plan: Plan, tally: Tally, kept: Path) -> bool:
+    """Play one round on servers of its own; keep what it left where it did not end well; returns whether it did."""
     _say(f"round {plan.seed}, {plan.delivery}")
     folder = _made(plan)
     servers = folder / "servers"
     small = any(fault.name.endswith("disk full") for fault in plan.faults)
+    well = False
     try:
         with _disks(servers, small=small):
             findings = await _play(plan, tally, folder)
-            await erase(servers)
-    except BaseException:
-        _keep(folder, kept, plan)
-        raise
-    tally.rounds += 1
-    tally.counts[plan.delivery].update(findings.counts)
-    tally.violations += len(findings.violations)
+        tally.rounds += 1
+        tally.counts[plan.delivery].update(findings.counts)
+        tally.violations += len(findings.violations)
+        well = _shows(findings)
+    finally:
+        if not well:
+            _keep(folder, kept, plan)
+        await erase(servers)
+        shutil.rmtree(folder)
+    return well
+
+
+def _shows(findings: Findings) -> bool:
+    """Say what a round found, and return whether it shows that every promise was put to the test and kept."""
     _say(f"  promises: {', '.join(f'{findings.counts[name]} {name}' for name in PROMISED)}")
     for violation in findings.violations[:50]:
         _say(str(violation))
     missed = unseen(findings.counts)
     for name in missed:
         _say(f"  there were no {name}: that shows nothing")
-    if findings.violations or missed:
-        _keep(folder, kept, plan)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    return not findings.violations and not missed
 
 
 async def _play(plan: Plan, tally: Tally, folder: Path) -> Findings:
@@ -152,17 +166,28 @@ async def _play(plan: Plan, tally: Tally, folder: Path) -> Findings:
         await prepare(settings, endpoints)
         await define(endpoints, SAMPLE)
         async with staged(settings, endpoints, folder, _cast(plan), stack=stack) as stage:
-            await stage.until_shared()
-            await stage.keep_still(CALM_SECONDS)
             measured: dict[str, list[float]] = {"kill": [], "stop": []}
-            for fault in plan.faults:
-                await _strike(stage, fault, tally, measured)
-            findings = await judged(stage)
+            with _heard():
+                await stage.until_shared()
+                await stage.keep_still(CALM_SECONDS)
+                for fault in plan.faults:
+                    await _strike(stage, fault, tally, measured)
+                findings = await judged(stage)
             for what, window in stage.windows.items():
                 tally.heard(f"{plan.delivery}, {what}", stage.latencies(window))
     for what, at in measured.items():
         tally.resumed[what] += gaps(journal_of(folder / "evidence"), at, reach_seconds=REACH_SECONDS[what])
     return findings
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Say at once that Ctrl-C was heard."""
+    try:
+        yield
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        _say("Ctrl-C: ending the round")
+        raise
 
 
 def _cast(plan: Plan) -> Cast:

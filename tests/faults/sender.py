@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from service.app import Endpoints
+from service.broker.publishers import let_go
 from service.settings import Settings
-from tests.e2e.outside import Put, committed_reader, producer, put
+from tests.e2e.outside import Put, committed_reader, put
 from tests.faults.history import NUMBER, Sent
 
 STEP_SECONDS = 0.1
@@ -56,33 +57,39 @@ class Sender:
         self._per_step = max(1, round(per_second * STEP_SECONDS))
         self._stream = stream
         self._pending: set[asyncio.Future[None]] = set()
+        self._enough = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
 
     async def settle(self) -> None:
         """Send no more, and wait until the broker has answered for everything."""
+        self._enough.set()
         if self._sending is not None:
-            task, self._sending = self._sending, None
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await self._sending
 
     async def _send(self) -> None:
-        try:
-            while True:
-                try:
-                    async with producer(
-                        self._endpoints, enable_idempotence=True, request_timeout_ms=PATIENCE_MS
-                    ) as opened:
-                        await self._keep_sending(opened)
-                except KafkaError:  # its last record is of unknown fate
-                    await asyncio.sleep(STEP_SECONDS)
-        finally:
-            await asyncio.gather(*self._pending)
+        """Send until it is enough; called off, wait for no answer: a broker that is away might be away for long."""
+        while not self._enough.is_set():
+            opened = AIOKafkaProducer(
+                bootstrap_servers=self._endpoints.bootstrap_servers,
+                acks="all",
+                enable_idempotence=True,
+                request_timeout_ms=PATIENCE_MS,
+            )
+            try:
+                with suppress(KafkaError):  # its last record is of unknown fate
+                    await opened.start()
+                    await self._keep_sending(opened)
+                await asyncio.gather(*self._pending)
+                await asyncio.sleep(STEP_SECONDS)
+            finally:
+                for noting in self._pending:
+                    noting.cancel()
+                await let_go(opened)
 
     async def _keep_sending(self, producer: AIOKafkaProducer) -> None:
         loop = asyncio.get_running_loop()
         next_step = loop.time()
-        while True:
+        while not self._enough.is_set():
             room = PENDING_MAX - len(self._pending)
             for _ in range(min(self._per_step, room)):
                 await self._send_one(producer, len(self.log))
@@ -122,11 +129,11 @@ class Sender:
     async def running(self) -> AsyncIterator["Sender"]:
         """Send and watch during the block; `settle` ends the sending earlier."""
         watching = asyncio.create_task(self._watch())
-        self._sending = asyncio.create_task(self._send())
+        sending = self._sending = asyncio.create_task(self._send())
         try:
             yield self
-        finally:
             await self.settle()
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+        finally:
+            for task in (sending, watching):
+                task.cancel()
+            await asyncio.wait({sending, watching})

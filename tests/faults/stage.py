@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -213,9 +213,8 @@ class Stage:
         assert 0 == await hand.stop(), hand.name
 
     async def leave(self) -> None:
-        """See to it that no worker is left."""
-        for hand in self.hands:
-            await hand.end()
+        """See to it that no worker is left, also of those that stand still."""
+        await asyncio.gather(*(hand.end() for hand in self.hands))
 
     async def verdict(self) -> Findings:
         """Send no more, wait until all is decided and published, stop everything and judge what is left."""
@@ -229,10 +228,21 @@ class Stage:
         evidence = self.folder / "evidence"
         await gather(self.settings, self.endpoints, self.sender, evidence)
         repeats = self.settings.delivery == "at-least-once" and bool(self.struck)
-        return await judge(evidence, repeats=repeats)
+        with heeding_ctrl_c():
+            return await judge(evidence, repeats=repeats)
 
     async def _turns(self) -> dict[int, int]:
         return {row["part"]: row["turn"] for row in await rows(self.endpoints, "select part, turn from partition")}
+
+
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end what computes for long at once: asyncio's way would be to end it when it next waits."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @dataclass(frozen=True, slots=True)
