@@ -1,5 +1,6 @@
 """Reaches what a verb needs: the database alone, the broker alone, or a client; and says what to do where it cannot."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,10 +9,13 @@ from aiokafka.errors import KafkaError
 
 from client.client import Client
 from service.broker.cluster import TopicsError, cluster_facts
+from service.cli.output import complain
 from service.cli.surroundings import bootstrap_servers, database_url, writing
 from service.settings import Settings
 from service.store.pool import Connection
 from service.store.reads import reading
+
+LISTEN_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -36,6 +40,32 @@ async def client_of(chosen: Settings) -> AsyncIterator[Client]:
         await topic_there(address, chosen.topics.commands)
         async with Client(address, topics=chosen.topics) as client:
             yield client
+
+
+@asynccontextmanager
+async def silence_told(chosen: Settings) -> AsyncIterator[None]:
+    """Say when the broker answers no longer, and when it does again: its library waits for it without a word."""
+    task = asyncio.create_task(_tell_of_silence(bootstrap_servers(chosen), chosen.topics.events))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _tell_of_silence(address: str, topic: str) -> None:
+    silent = False
+    while True:
+        await asyncio.sleep(LISTEN_SECONDS)
+        try:
+            await cluster_facts(address, topic, deadline_seconds=LISTEN_SECONDS)
+        except TopicsError as error:
+            if not silent:
+                complain(f"{error} Waiting for it; Ctrl-C ends")
+            silent = True
+        else:
+            if silent:
+                complain(f"the broker at {address} answers again")
+            silent = False
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_json
 from service.cli.surroundings import settings
 from service.cli.verbs.options import AsJson
-from service.cli.verbs.reach import client_of
+from service.cli.verbs.reach import client_of, silence_told
 
 
 @app.command()
@@ -34,7 +34,7 @@ def watch(
 
     async def work() -> None:
         shown = 0
-        async with client_of(chosen) as client:
+        async with client_of(chosen) as client, silence_told(chosen):
             ERR.print(f"watching {chosen.topics.events}; Ctrl-C ends", markup=False)
             async for event in client.subscribe(from_beginning=from_beginning):
                 if wanted(event):
