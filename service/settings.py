@@ -129,7 +129,7 @@ def _is_database(url: str) -> bool:
     """Say whether an address is one that both of the store's libraries can read."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in {"postgresql", "postgresql+asyncpg"} and parts.port != 0
+        known = parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"} and parts.port != 0
         return known and parts.netloc.count("@") <= 1
     except ValueError:  # of its port
         return False

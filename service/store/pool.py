@@ -121,7 +121,8 @@ def _fault(error: asyncpg.PostgresError) -> Fault:
 
 def plain_url(database_url: str) -> str:
     """Return the URL as asyncpg reads it."""
-    return database_url.replace("postgresql+asyncpg://", "postgresql://", 1)
+    scheme, _, rest = database_url.partition("://")
+    return f"postgresql://{rest}" if scheme in {"postgres", "postgresql+asyncpg"} else database_url
 
 
 def alchemy_url(database_url: str) -> str:

@@ -224,7 +224,7 @@ def test_a_wrong_setting_is_named(turnstile: CommandLine, monkeypatch: pytest.Mo
         ("BOOTSTRAP_SERVERS", "one:9092,two:99999", "write host:port"),
         ("BOOTSTRAP_SERVERS", "PLAINTEXT://broker:9092", "write host:port"),
         ("DATABASE_URL", "localhost:5432", "write postgresql://"),
-        ("DATABASE_URL", "postgres://db/x", "write postgresql://"),
+        ("DATABASE_URL", "mysql://db/x", "write postgresql://"),
         ("DATABASE_URL", "postgresql://u:s3cret@db:port/x", "write postgresql://"),
         ("DATABASE_URL", "postgresql://u:s3@cret@db/x", "with %40 for an @"),
     ],

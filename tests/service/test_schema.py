@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from service.app import Endpoints
+from service.settings import Settings
 from service.store import schema
-from service.store.pool import SCHEMA, fresh_database
+from service.store.pool import SCHEMA, fresh_database, open_connection
 
 pytestmark = pytest.mark.stack
 
@@ -27,6 +28,19 @@ async def test_an_empty_database_is_refused_until_it_is_migrated(database: str) 
     migrated = await schema.migrate(database)
     await schema.check(database)
     assert migrated == await schema.migrate(database)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+async def test_each_way_of_writing_the_address_reaches_the_database(database: str, scheme: str) -> None:
+    """Hosts of databases give addresses in any of them; what migrates and what works read them by two libraries."""
+    given = Settings(database_url=f"{scheme}://{database.partition('://')[2]}").database_url
+    assert given is not None
+    migrated = await schema.migrate(given)
+    connection = await open_connection(given)
+    try:
+        assert migrated.known == await connection.fetchval("select version_num from schema_version")
+    finally:
+        await connection.close()
 
 
 async def test_a_later_schema_that_still_takes_this_build_is_worked_on(database: str) -> None:
