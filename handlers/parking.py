@@ -31,8 +31,16 @@ def not_before(now: datetime, attempts: int) -> datetime:
 
 def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
     """Return a verdict with what was asked, when, and how long the answer took."""
-    return verdict._replace(
-        inputs_digest=question.digest(), latency_us=round(seconds * 1e6), asked_at=question.inputs["now"]
+    return Verdict(  # `_replace` takes twice as long
+        verdict.outcome,
+        verdict.engine,
+        verdict.clause,
+        verdict.values,
+        verdict.cause,
+        verdict.policy_version,
+        question.digest(),
+        round(seconds * 1e6),
+        question.inputs["now"],
     )
 
 

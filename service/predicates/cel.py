@@ -177,7 +177,7 @@ def _part(value: Mapping[str, Any], wanted: Reads) -> dict[str, Any]:
     for name, below in wanted.items():
         if name in value:
             held = value[name]
-            found[name] = _part(held, below) if below is not None and isinstance(held, dict) else held
+            found[name] = held if below is None or type(held) is not dict else _part(held, below)
     return found
 
 

@@ -39,9 +39,10 @@ class Opened:
 
     def before(self, key: Key) -> bool:
         """Say whether a key is known to open."""
-        if key not in self._keys:
+        try:
+            self._keys.move_to_end(key)
+        except KeyError:
             return False
-        self._keys.move_to_end(key)
         return True
 
     def remember(self, key: Key) -> None:
