@@ -145,23 +145,24 @@ def replay(past: Past, terms: Terms) -> Runs:
         workflow = evolve(workflow, event)
         slas = {name: dump_record(record) for name, record in records.items()} or None
         before = workflow._replace(slas=slas)
-        under = terms.applied_to(past.promised(event, before))
-        made = Change(_asked(event, before), before, past.definition(event), under, _calendars(past, terms, event))
-        for name, record in _after(event, made):
+        for name, record in _after(past, terms, event, before):
             records[name] = found[name, record.run] = record
     return found
 
 
-def _after(event: Json, made: Change) -> Iterator[tuple[str, SlaRecord]]:
+def _after(past: Past, terms: Terms, event: Json, workflow: Workflow) -> Iterator[tuple[str, SlaRecord]]:
     """Give the records that an event changes."""
     due = event.get("details", {}).get("step_due_at")
+    if "effective_at" not in event and due is None:
+        return
+    under, calendars = terms.applied_to(past.promised(event, workflow)), _calendars(past, terms, event)
     if "effective_at" in event:
+        made = Change(_asked(event, workflow), workflow, past.definition(event), under, calendars)
         for each in moves(made, read(event["effective_at"]), entered="to_state" in event):
             yield each.name, each.record
-    elif due is not None:  # a tick found this step; whatever was due by then had come
-        for name, record in open_records(made.workflow):
-            calendar = calendar_of(record, made.calendars)
-            yield name, advance(record, made.terms.get(name), calendar, read(due)).record
+    else:  # a tick found this step; whatever was due by then had come
+        for name, record in open_records(workflow):
+            yield name, advance(record, under.get(name), calendar_of(record, calendars), read(due)).record
 
 
 def _asked(event: Json, workflow: Workflow) -> Command:

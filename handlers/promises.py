@@ -157,7 +157,7 @@ class Lapsing:
     until: datetime
     now: datetime
     circumstances: Circumstances
-    configured: Configured | None = None
+    configured: Configured = NOTHING
     definitions: dict[tuple[str, int], Definition] = field(default_factory=dict)
     calendars: dict[tuple[str, int | None], Calendar] = field(default_factory=dict)
 
@@ -182,7 +182,7 @@ class Lapsing:
             definition = self.definitions.get((before.definition, before.definition_version))
             if definition is None or not self.calendars.keys() >= calendar_keys(before, {}):
                 definition = await self._ask(before)
-            terms = promised(definition, self.configured or NOTHING, before)
+            terms = promised(definition, self.configured, before)
             found = lapse(before, terms, until=self.until, calendars=self.calendars, circumstances=self.circumstances)
             if found is not None:
                 accepted, late = found
@@ -205,8 +205,7 @@ class Lapsing:
         definition = await self.store.definition(name, version)
         if definition is None:
             raise LookupError(f"there is no definition {name} version {version}")
-        if self.configured is None:
-            self.configured = await self.store.configured()
+        self.configured = await self.store.configured()
         self.calendars.update(await calendars_for(self.store, workflow, {}))
         self.definitions[name, version] = definition
         return definition

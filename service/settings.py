@@ -13,6 +13,7 @@ from contracts.policies import Dialect, PolicyName
 from contracts.topics import Topics
 from handlers.limits import Limits
 from handlers.ticks import Clock
+from service.store.pool import plain_url
 
 Delivery = Literal["exactly-once", "at-least-once"]
 
@@ -125,11 +126,15 @@ class Settings(BaseSettings):
         )
 
 
+def variable_of(name: str) -> str:
+    """Return the environment's name of a setting."""
+    return f"TURNSTILE_{name.upper()}"
+
+
 def _is_database(url: str) -> bool:
     """Say whether an address is one that both of the store's libraries can read."""
     try:
-        parts = urlsplit(url)
-        known = parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"} and parts.port != 0
-        return known and parts.netloc.count("@") <= 1
+        parts = urlsplit(plain_url(url))
+        return parts.scheme == "postgresql" and parts.port != 0 and parts.netloc.count("@") <= 1
     except ValueError:  # of its port
         return False

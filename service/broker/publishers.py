@@ -249,7 +249,7 @@ async def let_go(producer: AIOKafkaProducer | None) -> None:
         return
     with suppress(KafkaError, OSError, TimeoutError, ValueError):
         async with asyncio.timeout(CLOSE_SECONDS_MAX):
-            await producer.flush()
+            await producer.flush()  # cut short within `stop`, a task of its own would wait on
             await producer.stop()
         return
     with suppress(KafkaError, OSError, TimeoutError, ValueError):

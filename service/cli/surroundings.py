@@ -9,7 +9,7 @@ from service.app import Endpoints, NotReadyError
 from service.broker.topics import create_topics
 from service.definitions.files import read_definition, shipped
 from service.local.stack import LocalStack, running
-from service.settings import Settings
+from service.settings import Settings, variable_of
 from service.slas.files import read_sla, shipped_slas
 from service.store import schema
 from service.store.definitions import apply_definition
@@ -25,7 +25,7 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = (
-            f"TURNSTILE_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+            f"{variable_of(str(fault['loc'][0]))}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors()
         )
         raise NotReadyError(f"wrong settings: {'; '.join(faults)}") from error

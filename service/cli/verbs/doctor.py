@@ -24,7 +24,7 @@ from service.cli.verbs.reach import broker_words
 from service.local.errors import LocalStackError
 from service.local.java import find_java
 from service.local.stack import running
-from service.settings import Settings
+from service.settings import Settings, variable_of
 from service.store import schema
 from service.store.partitions import states
 from service.store.pool import DatabaseUnreachableError
@@ -79,7 +79,7 @@ def _settings(chosen: Settings) -> list[dict[str, Any]]:
     given = {name.upper() for name in os.environ}
     listed = []
     for name, described in type(chosen).model_fields.items():
-        variable = f"TURNSTILE_{name.upper()}"
+        variable = variable_of(name)
         value = getattr(chosen, name)
         listed.append(
             {
@@ -97,7 +97,7 @@ def _settings(chosen: Settings) -> list[dict[str, Any]]:
 
 def _misspelt() -> Iterator[str]:
     """Name variables that look like a setting and are none; others may be anybody's, as Kubernetes' of a service."""
-    known = [f"TURNSTILE_{name.upper()}" for name in Settings.model_fields]
+    known = [variable_of(name) for name in Settings.model_fields]
     for variable in sorted({name.upper() for name in os.environ} - set(known)):
         for near in get_close_matches(variable, known, n=1, cutoff=0.9):
             yield f"{variable} is no setting and counts for nothing: write {near} or remove it"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from aiokafka.errors import KafkaError
 
 from client.client import Client
-from service.broker.cluster import TopicsError, cluster_facts
+from service.broker.cluster import TopicsError, admin, cluster_facts
 from service.cli.output import complain
 from service.cli.surroundings import bootstrap_servers, database_url, writing
 from service.settings import Settings
@@ -45,27 +45,26 @@ async def client_of(chosen: Settings) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def silence_told(chosen: Settings) -> AsyncIterator[None]:
     """Say when the broker answers no longer, and when it does again: its library waits for it without a word."""
-    task = asyncio.create_task(_tell_of_silence(bootstrap_servers(chosen), chosen.topics.events))
+    task = asyncio.create_task(_tell_of_silence(bootstrap_servers(chosen)))
     try:
         yield
     finally:
         task.cancel()
 
 
-async def _tell_of_silence(address: str, topic: str) -> None:
+async def _tell_of_silence(address: str) -> None:
     silent = False
     while True:
         await asyncio.sleep(LISTEN_SECONDS)
         try:
-            await cluster_facts(address, topic, deadline_seconds=LISTEN_SECONDS)
+            async with admin(address, deadline_seconds=LISTEN_SECONDS):  # it starts by asking
+                if silent:
+                    complain(f"the broker at {address} answers again")
+                silent = False
         except TopicsError as error:
             if not silent:
                 complain(f"{error} Waiting for it; Ctrl-C ends")
             silent = True
-        else:
-            if silent:
-                complain(f"the broker at {address} answers again")
-            silent = False
 
 
 @contextmanager

@@ -154,9 +154,10 @@ def _known(body: Body, place: str) -> None:
     """Refuse what the service would pass over: a misspelt `expected_version` would check nothing."""
     kind = str(body.get("command_type"))
     model = COMMAND_TYPES.get(kind)
-    unknown = None if model is None else next((name for name in body if name not in model.model_fields), None)
-    if model is not None and unknown is not None:
-        raise UnreadableError(f"{place}: {kind} has no field {unknown}: {instead_of(unknown, model.model_fields)}")
+    fields = body if model is None else model.model_fields
+    for name in body:
+        if name not in fields:
+            raise UnreadableError(f"{place}: {kind} has no field {name}: {instead_of(name, fields)}")
 
 
 async def _send(chosen: Settings, commands: Sequence[Body], seconds: float, *, as_json: bool) -> Exit:
