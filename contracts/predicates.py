@@ -40,10 +40,10 @@ class Verdict(NamedTuple):
 class Provenance(Contract):
     """What is kept of a verdict with the decision that it led to.
 
-    `inputs_digest` is the first 32 hexadecimal digits of the SHA-256 of the guard's inputs: the object of `workflow`
-    (as it stood, every field), `command`, `actor`, `children`, `slas` and `now` as canonical JSON (RFC 8785). `now` is
-    `asked_at`, which is there only where the guard was asked at another time than the decision's. `latency_us` is from
-    asking to the answer.
+    `inputs_digest` is the first 32 hexadecimal digits of the SHA-256 of the guard's inputs as canonical JSON
+    (RFC 8785): the object of `workflow` (as it stood, every field), `command`, `actor`, `children`, `slas` and `now`;
+    of a CEL guard only the paths that its expression names. `now` is `asked_at`, which is there only where the guard
+    was asked at another time than the decision's. `latency_us` is from asking to the answer.
     """
 
     outcome: Literal["allow", "deny", "unavailable"]

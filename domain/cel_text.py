@@ -5,11 +5,11 @@ time of one step, so loops are kept to a form whose work can be foreseen from th
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from domain.guards import VARIABLES
+from domain.guards import VARIABLES, Reads
 
 _TOKEN = re.compile(
     r"""(?P<blank>\s+|//[^\n]*)
@@ -28,9 +28,6 @@ _DEPTH_MAX = 2
 # Nanoseconds per byte, element and call, rounded up from measurements.
 _MATCH_NS_PER_BYTE = 1000
 _ELEMENT_NS = 30
-
-
-Reads = Mapping[str, "Reads | None"]
 
 
 class Token(NamedTuple):

@@ -13,14 +13,13 @@ from contracts.commands import (
     RecoverWorkflow,
     RequestTransition,
     UpdateMetadata,
-    plain,
 )
 from contracts.predicates import Verdict
 from contracts.rejections import Code
 from domain.decision import Accepted, Circumstances, Decision, Facts, change_of, event_of
 from domain.definition import RECOVER, Definition, Transition
 from domain.evolve import CREATED_DETAILS, MIGRATION, evolve
-from domain.guards import Question, kept
+from domain.guards import Inputs, Question, kept
 from domain.instants import written
 from domain.migration import EVENT_TYPE, Target, resolve
 from domain.rejections import Refusal, allowed_now, refusal
@@ -59,7 +58,7 @@ def decide(
     if isinstance(transition, Refusal):
         return transition
     if transition.guard is not None:
-        return Question(transition.guard, guard_inputs(command, workflow, circumstances), transition.name)
+        return Question(transition.guard, Inputs(workflow, command, circumstances.now), transition.name)
     return _moved(command, workflow, definition, transition, circumstances, None)
 
 
@@ -76,18 +75,6 @@ def conclude(
     if verdict.outcome != "allow":
         return _denied(verdict, transition, workflow, definition, circumstances.now)
     return _moved(command, workflow, definition, transition, circumstances, verdict)
-
-
-def guard_inputs(command: Command, workflow: Workflow, circumstances: Circumstances) -> dict[str, Any]:
-    """Return what a guard sees, as plain JSON."""
-    return {
-        "workflow": workflow._asdict(),
-        "command": plain(command),
-        "actor": {"name": command.requested_by, "tenant": command.tenant},
-        "children": [],
-        "slas": [{"name": name} | record for name, record in sorted(workflow.slas.items())] if workflow.slas else [],
-        "now": circumstances.now,
-    }
 
 
 def _create(

@@ -16,7 +16,7 @@ from math import inf
 from time import perf_counter
 
 from contracts.predicates import Verdict
-from domain.guards import Question
+from domain.guards import Question, digest
 from handlers.decode import Readable
 from handlers.ports import Guards, Parked, ParkedRecord, ParkReason, Record, Turn
 
@@ -30,7 +30,10 @@ def not_before(now: datetime, attempts: int) -> datetime:
 
 
 def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
-    """Return a verdict with what was asked, when, and how long the answer took."""
+    """Return a verdict with what was asked, when, and how long the answer took.
+
+    An engine that knows what it looked at has said so; else it may have been all.
+    """
     return Verdict(  # `_replace` takes twice as long
         verdict.outcome,
         verdict.engine,
@@ -38,9 +41,9 @@ def judged(verdict: Verdict, question: Question, seconds: float) -> Verdict:
         verdict.values,
         verdict.cause,
         verdict.policy_version,
-        question.digest(),
+        verdict.inputs_digest or digest(question.inputs.whole()),
         round(seconds * 1e6),
-        question.inputs["now"],
+        question.inputs.now,
     )
 
 

@@ -17,8 +17,8 @@ import orjson
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships stubs without a marker
 
 from contracts.predicates import Verdict
-from domain.cel_text import Reads, Work, clauses, paths, reads, work
-from domain.guards import VARIABLES, Question
+from domain.cel_text import Work, clauses, paths, reads, work
+from domain.guards import VARIABLES, Inputs, Question, Reads, digest
 from service.predicates.opened import Opened, key
 from service.predicates.seen import ABSENT, held, values_seen
 
@@ -28,7 +28,6 @@ WORK_NS_MAX = 500_000_000
 
 _PROGRAMS_MAX = 1024
 _CAUSE_MAX = 500
-_ALLOW = Verdict(outcome="allow", engine=ENGINE)
 _BUDGET = "Iteration budget exceeded"
 # Errors that say the inputs were not what `Question` promises: ours to mend.
 _NOT_PLAIN = re.compile(r"INVALID_ARGUMENT: (Integer value|Non-CEL value type)|UNKNOWN: No value with name")
@@ -60,60 +59,60 @@ class CelEngine:
         return program if isinstance(program, str) else None
 
     def ask(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Answer each question in its place."""
+        """Answer each question in its place, each verdict with the digest of what its expression reads."""
         return [self._answer(question.guard.expression, question.inputs) for question in questions]
 
-    def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
+    def _answer(self, expression: str, inputs: Inputs) -> Verdict:
         program = self._program(expression)
         if isinstance(program, str):
             return _unavailable(expression, program)
+        seen = inputs.whole() if program.reads is None else inputs.part(program.reads)
+        known = None if "now" in seen else key(expression, seen)
+        if known is not None and (before := self._opened.before(known)) is not None:
+            return before
         try:
-            if program.work is not None and (needed := _nanoseconds(program.work, inputs)) > WORK_NS_MAX:
-                share = -(-needed // WORK_NS_MAX)
-                return _denied(expression, inputs, f"these inputs may cost {share} times the work a guard may make")
-            return self._evaluated(expression, program, inputs)
+            verdict = self._evaluated(expression, program, seen)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             if _BUDGET in str(error):
-                return _denied(expression, inputs, "the guard's loops make too many rounds on these inputs")
+                return _denied(expression, seen, "the guard's loops make too many rounds on these inputs")
             return _unavailable(expression, f"the inputs could not be read: {error}"[:_CAUSE_MAX])
+        if known is not None and verdict.outcome == "allow":
+            self._opened.remember(known, verdict)
+        return verdict
 
-    def _evaluated(self, expression: str, program: _Program, inputs: Mapping[str, Any]) -> Verdict:
-        seen = dict(inputs) if program.reads is None else _part(inputs, program.reads)
-        known = None
-        if "now" in seen:
-            seen["now"] = datetime.fromisoformat(seen["now"])
-        elif (known := key(expression, seen)) is not None and self._opened.before(known):
-            return _ALLOW
-        result = program.expression.eval(data=seen)
+    def _evaluated(self, expression: str, program: _Program, seen: Mapping[str, Any]) -> Verdict:
+        if program.work is not None and (needed := _nanoseconds(program.work, seen)) > WORK_NS_MAX:
+            share = -(-needed // WORK_NS_MAX)
+            return _denied(expression, seen, f"these inputs may cost {share} times the work a guard may make")
+        data = dict(seen)
+        if "now" in data:
+            data["now"] = datetime.fromisoformat(data["now"])
+        result = program.expression.eval(data=data)
         # An error is a returned value whose plain form is a non-empty text: only True itself may open.
         if result.plain_value() is not True:
-            return self._denial(expression, result, seen, inputs)
-        if known is not None:
-            self._opened.remember(known)
-        return _ALLOW
+            return self._denial(expression, result, data, seen)
+        return Verdict("allow", ENGINE, inputs_digest=digest(seen))
 
-    def _denial(
-        self, expression: str, result: cel.Value, seen: Mapping[str, Any], inputs: Mapping[str, Any]
-    ) -> Verdict:
+    def _denial(self, expression: str, result: cel.Value, data: Mapping[str, Any], seen: Mapping[str, Any]) -> Verdict:
         """Name the clause that failed: the first that is false, else the first that is not true."""
         clause = expression
         for part in clauses(expression):
             program = self._program(part)
             if isinstance(program, str):
                 continue
-            answer = program.expression.eval(data=seen)
+            answer = program.expression.eval(data=data)
             value = answer.plain_value()
             if value is False:
-                return _denied(part, inputs)
+                return _denied(part, seen)
             if value is not True and clause is expression:
                 clause, result = part, answer
         if result.type() != cel.Type.ERROR:
             value = result.plain_value()
-            return _denied(clause, inputs, None if value is False else f"it gave {result.type().name()}, not a boolean")
+            return _denied(clause, seen, None if value is False else f"it gave {result.type().name()}, not a boolean")
         error = str(result.plain_value())
         if _NOT_PLAIN.match(error):
             return _unavailable(expression, error[:_CAUSE_MAX])
-        return _denied(clause, inputs, _worded(error, clause, inputs))
+        return _denied(clause, seen, _worded(error, clause, seen))
 
     def _build(self, expression: str) -> _Program | str:
         problem = _oversized(expression)
@@ -152,7 +151,7 @@ def _explained(error: str) -> str:
 
 def _nanoseconds(foreseen: Work, inputs: Mapping[str, Any]) -> int:
     """Bound the work on these inputs: roughly from their JSON, exactly where that alone would refuse."""
-    written = orjson.dumps(inputs, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    written = orjson.dumps(inputs)
     elements = written.count(b",") + 1
     longest = max(map(len, written.split(b'"')))
     rough = foreseen.nanoseconds(widest=elements, elements=elements, longest=longest)
@@ -171,30 +170,20 @@ def _widest(inputs: Mapping[str, Any]) -> int:
     return widest
 
 
-def _part(value: Mapping[str, Any], wanted: Reads) -> dict[str, Any]:
-    """Return what an expression may look at; what is absent stays so."""
-    found = {}
-    for name, below in wanted.items():
-        if name in value:
-            held = value[name]
-            found[name] = held if below is None or type(held) is not dict else _part(held, below)
-    return found
-
-
-def _denied(clause: str, inputs: Mapping[str, Any], cause: str | None = None) -> Verdict:
-    values = values_seen(paths(clause), inputs)
-    return Verdict(outcome="deny", clause=clause, values=values, cause=cause, engine=ENGINE)
+def _denied(clause: str, seen: Mapping[str, Any], cause: str | None = None) -> Verdict:
+    values = values_seen(paths(clause), seen)
+    return Verdict("deny", ENGINE, clause, values, cause, inputs_digest=digest(seen))
 
 
 def _unavailable(expression: str, cause: str) -> Verdict:
     return Verdict(outcome="unavailable", clause=expression, cause=cause, engine=ENGINE)
 
 
-def _worded(error: str, clause: str, inputs: Mapping[str, Any]) -> str:
+def _worded(error: str, clause: str, seen: Mapping[str, Any]) -> str:
     """Say what an evaluation error means for the one who sent the command."""
     missing = _MISSING.match(error)
     if missing is not None:
-        absent = [".".join(path) for path in paths(clause) if missing[1] in path and held(path, inputs) is ABSENT]
+        absent = [".".join(path) for path in paths(clause) if missing[1] in path and held(path, seen) is ABSENT]
         return f"{absent[0] if absent else missing[1]} is absent"
     if "Applying SELECT" in error:
         return "a field is read of a value that has none"

@@ -16,7 +16,7 @@ from datalogic_py import DataHandle, DataLogicError, Engine, Rule
 
 from contracts.predicates import Verdict
 from domain.canonical import canonical
-from domain.guards import Question
+from domain.guards import Question, digest
 from service.predicates.flaw import Flaw, Path
 from service.predicates.jsonlogic_rule import DEPTH_MAX, Form, conjuncts, flaws, form, is_too_deep, paths
 from service.predicates.seen import values_seen
@@ -30,7 +30,6 @@ CONFIG = {"ops_budget": STEPS_MAX, "division_by_zero": "throw_error"}
 
 _RULES_MAX = 1024
 _CAUSE_MAX = 500
-_ALLOW = Verdict(outcome="allow", engine=ENGINE)
 _OURS = frozenset({"ConfigurationError", "InvalidArgument", "InvalidOperator", "ParseError"})
 _TOO_MUCH = "BudgetExceeded"
 _TYPE = re.compile(r"\(got (\w+)\)")
@@ -57,8 +56,8 @@ class JsonLogicEngine:
         return compiled if isinstance(compiled, Flaw) else None
 
     def ask(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Answer each question in its place."""
-        return [self._answer(question.guard.expression, question.inputs) for question in questions]
+        """Answer each question in its place, with the digest of all inputs: a rule may compute what it reads."""
+        return [self._answer(question.guard.expression, question.inputs.whole()) for question in questions]
 
     def _answer(self, expression: str, inputs: Mapping[str, Any]) -> Verdict:
         compiled = self._compiled(expression)
@@ -75,7 +74,7 @@ class JsonLogicEngine:
         try:
             # Asked for a boolean: what the language takes for true (1, "no", [0]) is an error here, and no `true`.
             if self._engine.session().evaluate_bool(compiled.rule, data):
-                return _ALLOW
+                return Verdict("allow", ENGINE, inputs_digest=digest(inputs))
         except DataLogicError as error:
             if error.error_type in _OURS:
                 return _unavailable(expression, str(error)[:_CAUSE_MAX])
@@ -177,7 +176,7 @@ def _nanoseconds(foreseen: Form, inputs: Mapping[str, Any]) -> int:
 
 def _denied(clause: str, tree: Any, inputs: Mapping[str, Any], cause: str | None) -> Verdict:  # noqa: ANN401 - any JSON
     values = values_seen(paths(tree), inputs)
-    return Verdict(outcome="deny", clause=clause, values=values, cause=cause, engine=ENGINE)
+    return Verdict("deny", ENGINE, clause, values, cause, inputs_digest=digest(inputs))
 
 
 def _unavailable(expression: str, cause: str) -> Verdict:

@@ -8,6 +8,8 @@ import marshal
 from collections import OrderedDict
 from typing import Any
 
+from contracts.predicates import Verdict
+
 REMEMBERED_MAX = 4096
 BYTES_MAX = 512  # of an expression's values: what is larger is hardly met again
 
@@ -29,24 +31,23 @@ def key(expression: str, values: dict[str, Any]) -> Key | None:
 
 
 class Opened:
-    """The last keys that opened, some 3 MB at most."""
+    """The verdicts of the last keys that opened, some 4 MB at most."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[Key, None] = OrderedDict()
+        self._verdicts: OrderedDict[Key, Verdict] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._verdicts)
 
-    def before(self, key: Key) -> bool:
-        """Say whether a key is known to open."""
-        try:
-            self._keys.move_to_end(key)
-        except KeyError:
-            return False
-        return True
+    def before(self, key: Key) -> Verdict | None:
+        """Return the verdict that a key is known to come to, if so."""
+        found = self._verdicts.get(key)
+        if found is not None:
+            self._verdicts.move_to_end(key)
+        return found
 
-    def remember(self, key: Key) -> None:
+    def remember(self, key: Key, verdict: Verdict) -> None:
         """Keep a key that opened, and let go of the one that was not met for longest."""
-        self._keys[key] = None
-        if len(self._keys) > REMEMBERED_MAX:
-            self._keys.popitem(last=False)
+        self._verdicts[key] = verdict
+        if len(self._verdicts) > REMEMBERED_MAX:
+            self._verdicts.popitem(last=False)

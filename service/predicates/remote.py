@@ -283,6 +283,6 @@ def _settle(batch: list[_Asked], tried: list[Verdict] | Failed) -> None:
 def _written(question: Question) -> bytes:
     """Return the inputs as JSON, empty where they are none."""
     try:
-        return orjson.dumps(question.inputs)
+        return orjson.dumps(question.inputs.whole())
     except (TypeError, ValueError):
         return b""

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from contracts.predicates import Guard, Verdict
 from domain.condition_text import BYTES_MAX, NESTING_MAX, Problem
 from domain.conditions import translate
-from domain.guards import Question
 from service.predicates.cel import CelEngine
 from tests.domain.python_meaning import documented, python
+from tests.fakes.guards import question_of
 
 EXAMPLES = 4 * settings().max_examples
 NOW = "2026-11-21T09:30:00.000000Z"
@@ -33,7 +33,7 @@ def verdict(cel: str, context: dict[str, Any]) -> Verdict:
         "now": NOW,
     }
 
-    return ENGINE.ask([Question(Guard(engine="cel", expression=cel), inputs)])[0]
+    return ENGINE.ask([question_of(Guard(engine="cel", expression=cel), inputs)])[0]
 
 
 def cel_of(source: str) -> str:

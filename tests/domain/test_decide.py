@@ -292,7 +292,7 @@ def test_a_guard_is_a_question_first() -> None:
         "children": [],
         "slas": [],
         "now": NOW,
-    } == question.inputs
+    } == question.inputs.whole()
 
 
 @pytest.mark.parametrize(

@@ -51,4 +51,4 @@ class HangingGuards:
         return await verdicts(self._inner, questions)
 
     def _of_part(self, question: Question) -> bool:
-        return partition_of(question.inputs["workflow"]["root_id"], self.partitions) == self.part
+        return partition_of(question.inputs.workflow.root_id, self.partitions) == self.part

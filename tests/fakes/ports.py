@@ -34,10 +34,10 @@ def scripted(question: Question) -> Verdict:
     scope, _, name = asked.rpartition(".")
     if asked == NOBODY_KNOWS:
         return Verdict(outcome="unavailable", cause="nobody answers", clause=expression, engine=ENGINE)
-    holds = asked == "true" or (scope == "command.context" and question.inputs["command"]["context"].get(name) is True)
+    holds = asked == "true" or (scope == "command.context" and question.inputs.command.context.get(name) is True)
     if holds != negated:
         return Verdict(outcome="allow", engine=ENGINE)
-    return Verdict(outcome="deny", clause=expression, values={"state": question.inputs["workflow"]["state"]},
+    return Verdict(outcome="deny", clause=expression, values={"state": question.inputs.workflow.state},
                    engine=ENGINE)  # fmt: skip
 
 

@@ -82,8 +82,8 @@ class PointedGuards:
     async def ask(self, questions: Sequence[Question]) -> Sequence[Verdict]:
         """Ask; may hang for the workflows of one partition."""
         for question in questions:
-            await self.points.meet(Point.ASKED, partition_of(question.inputs["workflow"]["root_id"], self.n_parts))
-            if crc32(question.inputs["command"]["command_id"].encode()) % SLOW_OF == 0:
+            await self.points.meet(Point.ASKED, partition_of(question.inputs.workflow.root_id, self.n_parts))
+            if crc32(str(question.inputs.command.command_id).encode()) % SLOW_OF == 0:
                 await asyncio.sleep(SLOW_SECONDS)
         return await verdicts(self.inner, questions)
 

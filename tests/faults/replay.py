@@ -194,8 +194,8 @@ class Replay:
         """Ask the guard again, as it was asked then; how long it took, and that nobody answered, is believed."""
         why = reply.get("rejection", {}).get("why", {})
         told = why.get("verdict") or (orjson.loads(row["event"]).get("verdict") if row["event"] is not None else {})
-        now = told.get("asked_at", question.inputs["now"])
-        question = Question(question.guard, {**question.inputs, "now": now})
+        now = told.get("asked_at", question.inputs.now)
+        question = question._replace(inputs=question.inputs._replace(now=now))
         if code == "PREDICATE_UNAVAILABLE":
             cause = str(reply["rejection"]["message"]).partition(": ")[2] or None
             verdict = Verdict(

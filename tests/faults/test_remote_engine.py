@@ -127,7 +127,7 @@ class SameJudge:
     async def ask(self, questions: Sequence[Question]) -> Sequence[Verdict]:
         """Answer each question in its place."""
         puts = [Put(question.guard.expression, b"") for question in questions]
-        told = [obliging(put.policy, each.inputs) for put, each in zip(puts, questions, strict=True)]
+        told = [obliging(put.policy, each.inputs.whole()) for put, each in zip(puts, questions, strict=True)]
         return PlainJson("", len(puts)).verdicts(puts, orjson.dumps({"verdicts": told}))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.predicates import Guard
-from domain.guards import Question
 from handlers.ports import verdicts
 from service.predicates.engines import Engines
+from tests.fakes.guards import question_of
 
 CPU_SECONDS = 40
 MEMORY_BYTES = 512 * 1024 * 1024
@@ -43,7 +43,7 @@ async def main() -> None:
     for engine, expression in json.load(sys.stdin):
         guard = Guard(engine=engine, expression=expression)
         flaw = engines.compile(guard)
-        (verdict,) = await verdicts(engines, [Question(guard, INPUTS)])
+        (verdict,) = await verdicts(engines, [question_of(guard, INPUTS)])
         said = {"flaw": flaw and flaw.message, "outcome": verdict.outcome, "cause": verdict.cause}
         sys.stdout.write(f"{json.dumps(said)}\n")
         sys.stdout.flush()

@@ -7,8 +7,8 @@ import pytest
 
 from contracts.predicates import Guard, Verdict
 from domain.cel_text import clauses, paths, reads
-from domain.guards import Question
 from service.predicates.cel import BYTES_MAX, CelEngine
+from tests.fakes.guards import question_of
 
 INPUTS: dict[str, Any] = {
     "workflow": {"state": "ACTIVE", "version": 3, "created_at": "2026-01-01T00:00:00.000000Z", "owner": None},
@@ -27,9 +27,9 @@ def engine() -> CelEngine:
 
 
 async def asked(engine: CelEngine, expression: str, inputs: dict[str, Any] | None = None) -> Verdict:
-    """Ask one guard."""
+    """Ask one guard; what its verdict is a digest of has tests of its own."""
     guard = Guard(engine="cel", expression=expression)
-    return engine.ask([Question(guard, INPUTS if inputs is None else inputs)])[0]
+    return engine.ask([question_of(guard, INPUTS if inputs is None else inputs)])[0]._replace(inputs_digest=None)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_a_large_value_is_not_repeated_in_the_reply(engine: CelEngine) -> 
 
 async def test_answers_stand_in_the_order_of_the_questions(engine: CelEngine) -> None:
     """Each question has its own verdict."""
-    questions = [Question(Guard(engine="cel", expression=text), INPUTS) for text in ("true", "false", "1 +", "true")]
+    questions = [question_of(Guard(engine="cel", expression=text), INPUTS) for text in ("true", "false", "1 +", "true")]
     outcomes = [verdict.outcome for verdict in engine.ask(questions)]
     assert outcomes == ["allow", "deny", "unavailable", "allow"]
 

@@ -1,14 +1,16 @@
 """JSONLogic guards: what opens, what does not and why, what is refused when it is written."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
+import rfc8785
 
 from contracts.predicates import Guard, Verdict
-from domain.guards import Question
 from service.predicates.jsonlogic import BYTES_MAX, STEPS_MAX, JsonLogicEngine
 from service.predicates.jsonlogic_rule import conjuncts, paths
+from tests.fakes.guards import question_of
 from tests.service.test_cel import INPUTS
 
 CONTEXT = {"var": "command.context"}
@@ -29,9 +31,9 @@ def text(rule: Rule) -> str:
 
 
 async def asked(engine: JsonLogicEngine, rule: Rule, inputs: dict[str, Any] | None = None) -> Verdict:
-    """Ask one guard."""
+    """Ask one guard; what its verdict is a digest of has tests of its own."""
     guard = Guard(engine="jsonlogic", expression=text(rule))
-    return engine.ask([Question(guard, INPUTS if inputs is None else inputs)])[0]
+    return engine.ask([question_of(guard, INPUTS if inputs is None else inputs)])[0]._replace(inputs_digest=None)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +113,17 @@ async def test_a_large_value_is_not_repeated_in_the_reply(engine: JsonLogicEngin
     assert {"command.text": "(5002 bytes, not shown)"} == verdict.values
 
 
+@pytest.mark.parametrize("rule", [{"==": [STATE, "ACTIVE"]}, {"==": [STATE, "PAUSED"]}])
+def test_a_verdict_has_the_digest_of_all_inputs(engine: JsonLogicEngine, rule: Rule) -> None:
+    """Of an allow and a denial, as a reader can make it."""
+    (verdict,) = engine.ask([question_of(Guard(engine="jsonlogic", expression=text(rule)), INPUTS)])
+    assert sha256(rfc8785.dumps(INPUTS)).hexdigest()[:32] == verdict.inputs_digest
+
+
 async def test_answers_stand_in_the_order_of_the_questions(engine: JsonLogicEngine) -> None:
     """Each question has its own verdict."""
     expressions = ("true", "false", '{"nosuch":1}', "true")
-    questions = [Question(Guard(engine="jsonlogic", expression=each), INPUTS) for each in expressions]
+    questions = [question_of(Guard(engine="jsonlogic", expression=each), INPUTS) for each in expressions]
     outcomes = [verdict.outcome for verdict in engine.ask(questions)]
     assert ["allow", "deny", "unavailable", "allow"] == outcomes
 
@@ -150,7 +159,9 @@ async def test_what_cannot_be_asked_is_said_where_it_is_written(
     assert flaw is not None
     assert problem in flaw.message
     assert place == flaw.path
-    assert "unavailable" == engine.ask([Question(Guard(engine="jsonlogic", expression=expression), INPUTS)])[0].outcome
+    assert (
+        "unavailable" == engine.ask([question_of(Guard(engine="jsonlogic", expression=expression), INPUTS)])[0].outcome
+    )
 
 
 async def test_loops_over_usual_inputs_are_judged(engine: JsonLogicEngine) -> None:

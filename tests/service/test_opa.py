@@ -11,6 +11,7 @@ from service.predicates.configured import remote_engine
 from service.predicates.probe import probe
 from service.predicates.remote import RemoteEngine
 from service.settings import Settings
+from tests.fakes.guards import question_of
 from tests.policies.needed import needed_opa
 from tests.policies.opa import serving
 
@@ -48,7 +49,7 @@ def question(policy: str, *, name: str = "ann", amount: float = 0, state: str = 
         "slas": [],
         "now": "2026-01-02T00:00:00.000000Z",
     }
-    return Question(Guard(engine="remote", expression=policy), inputs)
+    return question_of(Guard(engine="remote", expression=policy), inputs)
 
 
 async def test_it_allows_denies_and_says_why(engine: RemoteEngine) -> None:

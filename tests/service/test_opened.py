@@ -1,14 +1,17 @@
 """What opened before opens again, and nothing else does."""
 
+from hashlib import sha256
 from random import Random
 from typing import Any
 
 import pytest
+import rfc8785
 
 from contracts.predicates import Guard, Verdict
 from domain.guards import Question
 from service.predicates.cel import CelEngine
 from service.predicates.opened import BYTES_MAX, REMEMBERED_MAX, Opened, key
+from tests.fakes.guards import question_of
 
 # Values that are easily taken for one another.
 ALIKE: list[Any] = [
@@ -17,6 +20,7 @@ ALIKE: list[Any] = [
     *({}, {"a": None}, {"a": 1}, {"a": 1.0}, {"a": True}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": {"a": 1}}),
     *("x" * BYTES_MAX, "x" * BYTES_MAX + "y", "2026-01-02T00:00:00.000000Z"),
 ]
+ALLOW = Verdict("allow", "cel")
 READS = ("command.context.x", "workflow.metadata.x", "workflow.version")
 FORMS = [
     "type({0}) == int",
@@ -41,7 +45,7 @@ NOWS = ("2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z")
 
 def question(expression: str, about: dict[str, Any]) -> Question:
     """Ask one expression about some inputs."""
-    return Question(Guard(engine="cel", expression=expression), about)
+    return question_of(Guard(engine="cel", expression=expression), about)
 
 
 def inputs(version: object, metadata: object, context: object, now: str = NOWS[1]) -> dict[str, Any]:
@@ -83,7 +87,30 @@ def test_a_denial_tells_of_the_inputs_as_they_are() -> None:
     for version in (1, 2, 1, 2):
         (verdict,) = engine.ask([question("workflow.version == 1", {"workflow": {"version": version}})])
         denied = Verdict("deny", "cel", clause="workflow.version == 1", values={"workflow.version": 2})
-        assert verdict == (Verdict("allow", "cel") if version == 1 else denied)
+        assert verdict._replace(inputs_digest=None) == (ALLOW if version == 1 else denied)
+
+
+@pytest.mark.parametrize(
+    ("expression", "read"),
+    [
+        ("workflow.version == 1 && actor.name == 'ann'", {"workflow": {"version": 1}, "actor": {"name": "ann"}}),
+        ("workflow.version == 2", {"workflow": {"version": 1}}),
+        ("!has(command.context.y) && command.context.x == 3", {"command": {"context": {"x": 3}}}),
+        ("command.context.x == 3 && size(command.context) == 1", {"command": {"context": {"x": 3}}}),
+        ("now > timestamp('2026-01-01T12:00:00Z')", {"now": NOWS[1]}),
+        ("now < timestamp('2026-01-01T12:00:00Z')", {"now": NOWS[1]}),
+        ("true", {}),
+        ("'x' in workflow.metadata", {"workflow": {"metadata": {"x": 2}}}),
+        (".workflow.version == 1", inputs(1, 2, 3)),
+    ],
+)
+def test_a_verdict_has_the_digest_of_what_its_expression_reads(expression: str, read: dict[str, Any]) -> None:
+    """Of an allow and a denial, judged or remembered, as a reader can make it; of all where a name is from the root."""
+    expected = sha256(rfc8785.dumps(read)).hexdigest()[:32]
+    engine = CelEngine()
+    for _ in range(2):
+        (verdict,) = engine.ask([question(expression, inputs(1, 2, 3))])
+        assert expected == verdict.inputs_digest
 
 
 def test_what_opens_one_expression_opens_no_other() -> None:
@@ -99,10 +126,10 @@ def test_so_much_is_remembered_and_the_rest_forgotten() -> None:
     keys = [key("e", {"n": number}) for number in range(REMEMBERED_MAX + 10)]
     for each in keys:
         assert each is not None
-        opened.remember(each)
+        opened.remember(each, ALLOW)
         assert keys[0] is not None
-        assert opened.before(keys[0])
+        assert ALLOW == opened.before(keys[0])
     assert len(opened) == REMEMBERED_MAX
-    assert [False, True] == [opened.before(each) for each in (keys[1], keys[-1]) if each is not None]
+    assert [None, ALLOW] == [opened.before(each) for each in (keys[1], keys[-1]) if each is not None]
     assert key("e", {"text": "x" * BYTES_MAX}) is None
     assert key("e", {"text": object()}) is None

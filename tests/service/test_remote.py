@@ -23,6 +23,7 @@ from service.predicates.remote import Bounds, RemoteEngine
 from service.predicates.transport import ANSWER_BYTES_MAX, Http
 from service.telemetry import Telemetry
 from tests.eventually import assert_eventually
+from tests.fakes.guards import question_of
 from tests.policies.engine import Json, ScriptedEngine, say, scripted_engine
 
 BOUNDS = Bounds(patience_seconds=20.0, seconds=10.0, retries=0, failures_max=1000)
@@ -40,7 +41,7 @@ def question(policy: str = "shop/open", **context: Any) -> Question:  # noqa: AN
         "slas": [],
         "now": "2026-01-02T00:00:00.000000Z",
     }
-    return Question(Guard(engine="remote", expression=policy), inputs)
+    return question_of(Guard(engine="remote", expression=policy), inputs)
 
 
 def dialect(url: str, spoken: str = "json", batch_max: int = 100) -> Dialect:
@@ -112,13 +113,14 @@ async def test_while_all_requests_are_under_way_the_next_questions_gather() -> N
 @pytest.mark.parametrize(("spoken", "path"), [("json", None), ("opa", "input"), ("opa batch", "input")])
 async def test_what_is_sent_is_what_is_documented(spoken: str, path: str | None) -> None:
     """A plain request is the contract's, OPA's has the same below `input`."""
-    sent = orjson.loads(dialect("http://x", spoken).request([Put("shop/open", orjson.dumps(question().inputs))]).body)
+    inputs = question().inputs.whole()
+    sent = orjson.loads(dialect("http://x", spoken).request([Put("shop/open", orjson.dumps(inputs))]).body)
     inner = sent if path is None else sent[path]
     if spoken == "opa":
-        assert question().inputs == inner
+        assert inputs == inner
     else:
         asked = PolicyRequest.model_validate(inner).questions[0]
-        assert ("shop/open", question().inputs) == (asked.policy, asked.input)
+        assert ("shop/open", inputs) == (asked.policy, asked.input)
 
 
 async def test_a_token_is_read_for_each_request(tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ async def _number(scripted: ScriptedEngine) -> int:
 
 async def test_inputs_that_are_no_json_are_that_questions_trouble() -> None:
     """It is unavailable, and the one beside it is judged."""
-    odd = Question(Guard(engine="remote", expression="odd"), {"workflow": object()})
+    odd = question_of(Guard(engine="remote", expression="odd"), {"workflow": object()})
     async with scripted_engine() as scripted, asking(scripted) as engine:
         found = await engine.ask([odd, question()])
         assert [["shop/open"], "unavailable", "allow"] == [*scripted.requests, *[each.outcome for each in found]]
