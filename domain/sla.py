@@ -147,11 +147,10 @@ def begin(
 
 def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until: datetime) -> Followed:
     """Take every step that is due up to an instant, that instant included."""
-    limit = "" if record.next_at is None else written(until)
     steps: list[Step] = []
-    while record.next_at is not None and record.next_at <= limit:
+    while record.next_at is not None and read(record.next_at) <= until:
         record = _caught_up(record, terms, calendar, until)
-        number, due = record.step, record.next_at or limit
+        number, due = record.step, record.next_at or written(until)
         record = record._replace(
             step=number + 1,
             status=_STATUS.get(number, record.status),

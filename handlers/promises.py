@@ -32,6 +32,7 @@ TIMERS_OF_MANY = 100  # where there are more, commands have their turns between:
 WORKFLOWS_A_TURN = 250
 DELAYED_AT_ONCE = 16  # each is up to 512 KiB
 YIELD_EVERY = 50
+STEPS_TO_SEND = 2  # of the loop: one begins the task, the next the store's own, which nobody cancels
 POSTPONED = timedelta(minutes=1)
 """How long a timer waits on which our own code failed."""
 
@@ -119,7 +120,8 @@ async def fire(
             if applying is not None:
                 owned = await applying
             applying = asyncio.create_task(_apply(store, owned, turn, applied))
-            await asyncio.sleep(0)  # it is on its way before the next is decided
+            for _ in range(STEPS_TO_SEND):
+                await asyncio.sleep(0)  # it is on its way before the next is decided
             turn = Turn(owned.next_offset, decided_at)
         if applying is not None:
             owned = await applying
