@@ -28,6 +28,7 @@ _DEPTH_MAX = 2
 # Nanoseconds per byte, element and call, rounded up from measurements.
 _MATCH_NS_PER_BYTE = 1000
 _ELEMENT_NS = 30
+_COMPARED_BYTES_PER_NS = 10
 
 
 class Token(NamedTuple):
@@ -39,20 +40,43 @@ class Token(NamedTuple):
     end: int
 
 
+class Search(NamedTuple):
+    """A `contains`: whether in a loop, and how long what it looks for is in bytes, None where the inputs say."""
+
+    inside: bool
+    needle: int | None
+
+
 class Work(NamedTuple):
-    """How the work grows with the inputs: `depth` of loops, reads within them, `matches` within and outside."""
+    """How the work grows with the inputs: `depth` of loops, reads within them, `matches` within and outside.
+
+    A text that is searched is at most `joined` texts of the inputs.
+    """
 
     depth: int
     reads: int
     matches_inside: int
     matches_outside: int
     literals: int
+    searches: tuple[Search, ...] = ()
+    joined: int = 1
+
+    @property
+    def grows(self) -> bool:
+        """Whether the inputs' size could make it more than a guard may do."""
+        return bool(self.depth or self.matches_outside or self.searches)
 
     def nanoseconds(self, *, widest: int, elements: int, longest: int) -> int:
         """Estimate the worst case for a widest list or map, a total of elements and a longest text in bytes."""
         rounds: int = max(widest, self.literals) ** self.depth
         step = max(longest, elements * _ELEMENT_NS) * self.reads + longest * _MATCH_NS_PER_BYTE * self.matches_inside
-        return rounds * step + longest * _MATCH_NS_PER_BYTE * self.matches_outside
+        sought = sum((rounds if each.inside else 1) * self._compared(each, longest) for each in self.searches)
+        return rounds * step + longest * _MATCH_NS_PER_BYTE * self.matches_outside + sought // _COMPARED_BYTES_PER_NS
+
+    def _compared(self, search: Search, longest: int) -> int:
+        """Bound the bytes that a search compares: it tries to find the whole of one text at each place of another."""
+        searched = longest * self.joined
+        return searched * search.needle if search.needle is not None else searched * searched // 4
 
 
 def tokens(expression: str) -> list[Token]:
@@ -150,12 +174,15 @@ def work(expression: str) -> Work | str:
     if problem is not None:
         return problem
     matches = [depths[index] for index, token in enumerate(part) if token.text == "matches" and _calls(part, index)]
+    searches = [index for index, token in enumerate(part) if token.text == "contains" and _calls(part, index)]
     return Work(
         depth=max(depths, default=0),
         reads=sum(depths[index] > 0 and _starts_path(part, index) for index in range(len(part))),
         matches_inside=sum(depth > 0 for depth in matches),
         matches_outside=matches.count(0),
         literals=1 + sum(token.text == "," for token in part),
+        searches=tuple(Search(depths[index] > 0, _needle(part, index + 1, closes[index + 1])) for index in searches),
+        joined=1 + sum(token.text == "+" for token in part),
     )
 
 
@@ -202,6 +229,12 @@ def _starts_path(part: list[Token], index: int) -> bool:
 
 def _has_fixed_pattern(part: list[Token], close: int) -> bool:
     return part[close - 1].kind == "text" and part[close - 2].text in {"(", ","}
+
+
+def _needle(part: list[Token], opening: int, close: int) -> int | None:
+    """Return how long a fixed text between parentheses is at most, None where it is another expression."""
+    between = part[opening + 1 : close]
+    return len(between[0].text.encode()) if len(between) == 1 and between[0].kind == "text" else None
 
 
 def _is_range(part: list[Token], opens: dict[int, int], last: int) -> bool:

@@ -88,8 +88,7 @@ class CelEngine:
         if "now" in data:
             data["now"] = datetime.fromisoformat(data["now"])
         result = program.expression.eval(data=data)
-        # An error is a returned value whose plain form is a non-empty text: only True itself may open.
-        if result.plain_value() is not True:
+        if _truth(result) is not True:
             return self._denial(expression, result, data, seen)
         return Verdict("allow", ENGINE, inputs_digest=digest(seen))
 
@@ -101,14 +100,15 @@ class CelEngine:
             if isinstance(program, str):
                 continue
             answer = program.expression.eval(data=data)
-            value = answer.plain_value()
+            value = _truth(answer)
             if value is False:
                 return _denied(part, seen)
-            if value is not True and clause is expression:
+            if value is None and clause is expression:
                 clause, result = part, answer
+        if result.type() == cel.Type.BOOL:
+            return _denied(clause, seen)
         if result.type() != cel.Type.ERROR:
-            value = result.plain_value()
-            return _denied(clause, seen, None if value is False else f"it gave {result.type().name()}, not a boolean")
+            return _denied(clause, seen, f"it gave {result.type().name()}, not a boolean")
         error = str(result.plain_value())
         if _NOT_PLAIN.match(error):
             return _unavailable(expression, error[:_CAUSE_MAX])
@@ -128,8 +128,16 @@ class CelEngine:
         foreseen = work(expression)
         if isinstance(foreseen, str):
             return foreseen
-        bounded = foreseen.depth == 0 and foreseen.matches_outside == 0
-        return _Program(compiled, None if bounded else foreseen, reads(expression))
+        return _Program(compiled, foreseen if foreseen.grows else None, reads(expression))
+
+
+def _truth(answer: cel.Value) -> bool | None:
+    """Say whether an answer is true or false, None where it is neither.
+
+    What is neither is never made Python's: with each null in it the library (0.1.3) gives away a reference to None that
+    it does not own, and after some thousands of them Python 3.11 ends the process.
+    """
+    return bool(answer.plain_value()) if answer.type() == cel.Type.BOOL else None
 
 
 def _oversized(expression: str) -> str | None:

@@ -1,5 +1,6 @@
 """CEL guards: what opens, what does not and why, and expressions that mean harm."""
 
+import sys
 import time
 from typing import Any
 
@@ -171,6 +172,8 @@ LARGE = {
     "words": ["w" * 10] * 3000,
     "s": "a" * 100_000,
     "maps": [{"a": list(range(50))}] * 300,
+    "few": list(range(60)),
+    "sought": "a" * 50_000 + "b",
 }
 HOSTILE = [
     "command.list.all(a, command.list.all(b, a - b < 9999999))",
@@ -178,6 +181,11 @@ HOSTILE = [
     "command.list.map(a, command.list) == command.list.map(a, command.list)",
     "command.list.all(a, command.s != 'x' && size(command.s) > 1)",
     "command.words.all(w, !command.s.contains(w))",
+    "command.few.all(n, !command.s.contains(command.sought))",
+    " || ".join(["command.s.contains(command.sought)"] * 40),
+    "(" + " + ".join(["command.s"] * 25) + ").contains(command.sought)",
+    "(" + " + ".join(["command.s"] * 25) + ").contains('" + "a" * 2000 + "b')",
+    "command.few.exists(n, command.s.contains('" + "a" * 2000 + "b'))",
     "command.words.all(w, command.s.matches('((a?){50}){20}$'))",
     "command.s.matches('^((a?){50}){20}b$')",
     " || ".join(["command.s.matches('^((a?){50}){20}b$')"] * 80),
@@ -195,6 +203,39 @@ async def test_a_hostile_guard_is_answered_in_bounded_time(engine: CelEngine, ex
     verdict = await asked(engine, expression, INPUTS | {"command": LARGE})
     assert verdict.outcome in {"allow", "deny"}
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "command.context.none",
+        "command.context.nones",
+        "command.context.map",
+        "command.context.none && true",
+        "true && command.context.nones",
+        "command.context.n == 1 ? dyn(null) : true",
+        "command.context.none == null",
+        "command.context.none.x == 1",
+        "command.context.nones.all(each, each)",
+    ],
+)
+def test_nulls_cost_python_nothing(engine: CelEngine, expression: str) -> None:
+    """The library gives away a reference to None for each null that it hands back: the process would end of it."""
+    context = {"none": None, "nones": [None] * 20, "map": {"a": None}, "n": 1}
+    question = question_of(Guard(engine="cel", expression=expression), INPUTS | {"command": {"context": context}})
+    engine.ask([question])
+    before = sys.getrefcount(None)
+    for _ in range(200):
+        engine.ask([question])
+    assert sys.getrefcount(None) > before - 100
+
+
+def test_a_usual_search_is_judged(engine: CelEngine) -> None:
+    """A word in a text of a hundred kilobytes, and one text in another of some."""
+    texts = {"command": {"text": "word " * 20_000, "word": "sword", "some": "ab" * 5_000}}
+    guard = "command.text.contains('word') && !command.some.contains(command.word)"
+    (verdict,) = engine.ask([question_of(Guard(engine="cel", expression=guard), INPUTS | texts)])
+    assert "allow" == verdict.outcome
 
 
 async def test_loops_over_usual_inputs_are_judged(engine: CelEngine) -> None:
