@@ -17,6 +17,10 @@ from domain.workflow import Workflow
 Json = Mapping[str, Any]
 
 EVENT_TYPE = "MIGRATED"
+ENDED = "ended_slas"
+"""In the details of a migration's event: the records, as they were before, of the SLAs that it ended."""
+RESTORED = "restored_slas"
+"""In those of its undo: the same records, which go on."""
 
 
 class Target(NamedTuple):
@@ -80,6 +84,8 @@ def resolve(
             allowed=allowed_now(definition, workflow),
         )
     details = _versions(workflow, target.definition) | {"undoes": undone["event_id"]}
+    if ENDED in undone["details"]:
+        details[RESTORED] = undone["details"][ENDED]
     return Migration(target.definition, undone["from_state"], details)
 
 

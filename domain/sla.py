@@ -5,7 +5,7 @@ instant has come, whoever asks: a tick, or a command before it changes anything.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from domain.calendar import Calendar, always, due_at, worked
@@ -20,6 +20,7 @@ AT_RISK, BREACHED, FIRST_RUNG = 0, 1, 2
 _STATUS = {AT_RISK: "at_risk", BREACHED: "breached"}
 _ACCOUNTS = {"waiting": "waiting", "person": "person"}
 _WORKED = ("worked", "waiting", "person")
+_FIRST = datetime.min.replace(tzinfo=UTC)  # a due date may be in year 1: that is how some write that there is none
 
 # By name and version; without a version the newest.
 Calendars = Mapping[tuple[str, int | None], Calendar]
@@ -150,6 +151,8 @@ def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until
     steps: list[Step] = []
     while record.next_at is not None and read(record.next_at) <= until:
         record = _caught_up(record, terms, calendar, until)
+        if record.next_at is not None and read(record.next_at) > until:
+            break  # the repetitions were told anew by a migration
         number, due = record.step, record.next_at or written(until)
         record = record._replace(
             step=number + 1,
@@ -293,7 +296,7 @@ def _from_due_date(record: SlaRecord, terms: SlaTerms, calendar: Calendar, step:
         return None
     due = read(record.due_at)
     if step == AT_RISK:
-        return written(due - timedelta(seconds=record.warning_seconds))
+        return written(due - min(timedelta(seconds=record.warning_seconds), due - _FIRST))
     found = due_at(calendar, due, _beyond(terms, step - FIRST_RUNG, calendar))
     return None if found is None else written(found)
 

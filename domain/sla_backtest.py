@@ -11,7 +11,7 @@ from uuid import UUID
 
 from contracts.commands import COMMANDS, Command
 from domain.definition import Definition
-from domain.evolve import evolve, fold
+from domain.evolve import MIGRATION, evolve, fold
 from domain.instants import read
 from domain.sla import (
     Calendars,
@@ -140,25 +140,32 @@ def replay(past: Past, terms: Terms) -> Runs:
     """Return every run of every SLA of a workflow as its last event would have left it under the candidate."""
     found: dict[tuple[str, int], SlaRecord] = {}
     records: dict[str, SlaRecord] = {}
+    ended: dict[str, SlaRecord] = {}
     workflow: Workflow | None = None
     for event in past.history:
         workflow = evolve(workflow, event)
         slas = {name: dump_record(record) for name, record in records.items()} or None
-        before = workflow._replace(slas=slas)
-        for name, record in _after(past, terms, event, before):
+        standing = dict(records)
+        undone = ended if "undoes" in event.get("details", {}) else {}
+        for name, record in _after(past, terms, event, workflow._replace(slas=slas), undone):
             records[name] = found[name, record.run] = record
+        if event.get("category") == MIGRATION:
+            ended = {name: each for name, each in standing.items() if each.is_open and not records[name].is_open}
     return found
 
 
-def _after(past: Past, terms: Terms, event: Json, workflow: Workflow) -> Iterator[tuple[str, SlaRecord]]:
-    """Give the records that an event changes."""
+def _after(
+    past: Past, terms: Terms, event: Json, workflow: Workflow, undone: Mapping[str, SlaRecord]
+) -> Iterator[tuple[str, SlaRecord]]:
+    """Give the records that an event changes; `undone` are those that go on where it takes a migration back."""
     due = event.get("details", {}).get("step_due_at")
     if "effective_at" not in event and due is None:
         return
     under, calendars = terms.applied_to(past.promised(event, workflow)), _calendars(past, terms, event)
     if "effective_at" in event:
         made = Change(_asked(event, workflow), workflow, past.definition(event), under, calendars)
-        for each in moves(made, read(event["effective_at"]), entered="to_state" in event):
+        restored = {name: dump_record(record) for name, record in undone.items()}
+        for each in moves(made, read(event["effective_at"]), entered="to_state" in event, restored=restored):
             yield each.name, each.record
     else:  # a tick found this step; whatever was due by then had come
         for name, record in open_records(workflow):
@@ -171,6 +178,8 @@ def _asked(event: Json, workflow: Workflow) -> Command:
     asked: dict[str, Any] = {"command_type": "set_priority", "priority": "any"}  # one that they do not look at
     if kind in _HOLDING:
         asked = {"command_type": _HOLDING[kind], "sla": details.get("sla")}
+    elif event.get("category") == MIGRATION:
+        asked = {"command_type": "migrate_workflow", "to_version": event["definition_version"]}
     elif kind == "DUE_DATE_CHANGED":
         asked = {"command_type": "set_due_date", "due_at": None}  # the workflow has it
     elif kind == "SLA_EXTENDED" and not _breached(workflow, details["sla"]):

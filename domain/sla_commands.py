@@ -43,12 +43,10 @@ def decide_time(
         due = None if command.due_at is None else written(command.due_at)
         said = "no due date" if due is None else f"due at {due}"
         return _changed(command, workflow, circumstances, "DUE_DATE_CHANGED", said, {"due_at": due})
-    return _impossible(command, workflow, definition) or _of_sla(command, workflow, circumstances)
+    return impossible(command, workflow, definition) or _of_sla(command, workflow, circumstances)
 
 
-def _impossible(
-    command: PauseSla | ResumeSla | ExtendSla, workflow: Workflow, definition: Definition
-) -> Refusal | None:
+def impossible(command: PauseSla | ResumeSla | ExtendSla, workflow: Workflow, definition: Definition) -> Refusal | None:
     """Refuse what changes nothing: no open SLA of that name, one that is paused already, one that is breached."""
     records = dict(open_records(workflow))
     named = [record for name, record in records.items() if command.sla in (None, name)]

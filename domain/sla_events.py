@@ -6,14 +6,19 @@ neither definition nor calendar.
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-from contracts.commands import Command, ExtendSla, PauseSla, ResumeSla, SetDueDate
-from domain.decision import Accepted, Circumstances
+from contracts.commands import Command, ExtendSla, MigrateWorkflow, PauseSla, ResumeSla, SetDueDate
+from contracts.rejections import Code
+from domain.calendar import Calendar
+from domain.decision import Accepted, Circumstances, Decision
 from domain.definition import Definition
 from domain.evolve import SLA, evolve, with_slas
 from domain.ids import event_id, follow_up_id
 from domain.instants import read, written
+from domain.migration import ENDED, RESTORED
+from domain.rejections import Refusal, refusal
 from domain.sla import (
     AT_RISK,
     BREACHED,
@@ -33,7 +38,9 @@ from domain.sla import (
     parse_record,
     target_of,
 )
+from domain.sla_commands import impossible
 from domain.sla_terms import Rung, SlaTerms
+from domain.target import working_time
 from domain.workflow import Workflow
 
 MET = "SLA_MET"
@@ -68,14 +75,21 @@ class Moved(NamedTuple):
         return not self.record.is_open and self.record.breached_at is None
 
 
-def attend(accepted: Accepted, made: Change, *, at: datetime, circumstances: Circumstances) -> Accepted:
-    """Return a change with what it means for the workflow's SLAs; `at` is when it counts for them."""
+def attend(accepted: Accepted, made: Change, *, at: datetime, circumstances: Circumstances) -> Decision:
+    """Return a change with what it means for the workflow's SLAs, or why it may not be; `at` is when it counts."""
     if not made.terms and made.workflow.slas is None:
         return accepted
+    objection = _objection(made, at)
+    if objection is not None:
+        return objection
     first, workflow = dict(accepted.events[0]), made.workflow
-    moved = tuple(moves(made, at, entered="to_state" in first))
+    restored = first.get("details", {}).get(RESTORED, {})
+    moved = tuple(moves(made, at, entered="to_state" in first, restored=restored))
     if moved:
         first["slas"] = {each.name: dump_record(each.record) for each in moved}
+        ended = {each.name: (workflow.slas or {}).get(each.name) for each in moved if not each.record.is_open}
+        if ended and isinstance(made.command, MigrateWorkflow) and not made.command.undo:
+            first["details"] = {**first["details"], ENDED: ended}
         workflow = with_slas(workflow, first)
     first["effective_at"] = written(at)
     return _told((first,), workflow, moved, circumstances, open_delta=accepted.open_delta)
@@ -106,15 +120,19 @@ def lapse(
     return _told((), workflow, tuple(found), circumstances, open_delta=0), late
 
 
-def moves(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
-    """Give each SLA that a change moves, ends or starts; a state is `entered` also where it is the same again."""
+def moves(made: Change, at: datetime, *, entered: bool, restored: Mapping[str, Any]) -> Iterator[Moved]:
+    """Give each SLA that a change moves, ends or starts; a state is `entered` also where it is the same again.
+
+    The records in `restored` take the places of those that a migration, now undone, had ended.
+    """
     workflow, definition = made.workflow, made.definition
-    records = {name: parse_record(body) for name, body in (workflow.slas or {}).items()}
+    standing = workflow.slas or {}
+    records = {name: parse_record(body) for name, body in {**standing, **restored}.items()}
     for name, record in records.items():
         if record.is_open:
             terms = made.terms.get(name)
             followed = _followed(made, name, record, max(at, read(record.since)))
-            if followed.record != record:
+            if followed.record != record or name in restored:
                 yield Moved(name, terms, *followed)
     for name, terms in made.terms.items() if entered else ():
         old = records.get(name)
@@ -125,6 +143,34 @@ def moves(made: Change, at: datetime, *, entered: bool) -> Iterator[Moved]:
             yield Moved(name, terms, *begin(terms, workflow, made.calendars, when, account=account, run=run))
 
 
+def _objection(made: Change, at: datetime) -> Refusal | None:
+    """Say why a change may not be, which only the instant when it counts and the calendars of its SLAs can tell."""
+    if isinstance(made.command, ExtendSla):
+        slas = {
+            name: dump_record(advance(record, made.terms.get(name), calendar_of(record, made.calendars), at).record)
+            for name, record in open_records(made.workflow)
+        }
+        return impossible(made.command, made.workflow._replace(slas=slas), made.definition)
+    if isinstance(made.command, MigrateWorkflow):
+        for name, record in open_records(made.workflow):
+            calendar = calendar_of(record, made.calendars)
+            for text in made.terms[name].times if name in made.terms else ():
+                problem = working_time(text, calendar.working_day)
+                if isinstance(problem, str):
+                    return _untold(made, name, calendar, problem)
+    return None
+
+
+def _untold(made: Change, name: str, calendar: Calendar, problem: str) -> Refusal:
+    under = f"{calendar.name} version {calendar.version}"
+    return refusal(
+        Code.INVALID_TRANSITION,
+        f"SLA {name} of {made.workflow.workflow_id} goes on under calendar {under}: {problem}",
+        clause=f"calendar {under} tells every time of SLA {name}",
+        values={"sla": name, "calendar": calendar.name, "calendar_version": calendar.version},
+    )
+
+
 def _followed(made: Change, name: str, record: SlaRecord, at: datetime) -> Followed:
     """Return what becomes of one open record."""
     command, workflow, definition, promised, calendars = made
@@ -133,6 +179,7 @@ def _followed(made: Change, name: str, record: SlaRecord, at: datetime) -> Follo
     stops = definition.terminal if terms is None else terms.stops
     if workflow.state in stops:
         return end(record, terms, calendar, at)
+    record, passed = advance(record, terms, calendar, at)
     # A definition that no longer promises it holds it: another migration may bring it back.
     fields: dict[str, Any] = {
         "held": terms is None or workflow.state in terms.holds,
@@ -140,15 +187,17 @@ def _followed(made: Change, name: str, record: SlaRecord, at: datetime) -> Follo
     }
     if isinstance(command, PauseSla | ResumeSla) and command.sla in (None, name) and record.target_seconds is not None:
         fields["paused"] = isinstance(command, PauseSla)
-    elif isinstance(command, ExtendSla) and command.sla == name:
+    elif isinstance(command, ExtendSla) and command.sla == name and record.breached_at is None:
         fields["extended_seconds"] = record.extended_seconds + command.seconds
     elif isinstance(command, SetDueDate) and record.target_seconds is None and record.breached_at is None:
         fields["due_at"] = workflow.due_at
     if terms is not None:
         fields["target_seconds"] = target_of(terms, record, calendar, workflow.priority)
-    if all(getattr(record, field) == value for field, value in fields.items()):
-        return advance(record, terms, calendar, at)
-    return change(record, terms, calendar, at, fields)
+    same = all(getattr(record, field) == value for field, value in fields.items())
+    if same and not isinstance(command, MigrateWorkflow):
+        return Followed(record, passed)
+    changed = change(record, terms, calendar, at, fields)
+    return Followed(changed.record, passed + changed.steps)
 
 
 def _told(
@@ -164,8 +213,12 @@ def _told(
     alerts: list[dict[str, Any]] = []
     follow_ups: list[dict[str, Any]] = []
     loudest = {each.name: _loudest(each) for each in moved}
-    due = sorted(((step, each) for each in moved for step in each.steps), key=lambda pair: pair[0].due_at)
-    for step, each in due:
+    due = [
+        (when, step, each)
+        for each in moved
+        for step, when in zip(each.steps, accumulate((step.due_at for step in each.steps), max), strict=True)
+    ]
+    for _, step, each in sorted(due, key=lambda found: found[0]):
         event = _step_event(workflow, each, step, circumstances)
         workflow = evolve(workflow, event)
         told.append(event)

@@ -149,12 +149,17 @@ def _order(declared: SlaDocument, place: Path) -> Iterator[Finding]:
         if rung.every is not None:
             text = "only the last rung repeats: those after it would have no end to wait for"
             yield Finding("error", "RUNGS_NOT_IN_ORDER", text, (*place, "ladder", index, "every"))
+    day = timedelta(hours=24) if declared.calendar is None else None  # how long else it is says the calendar
     for index, (lower, upper) in enumerate(pairwise(declared.ladder), start=1):
-        first, second = (working_time(rung.after, timedelta(hours=8)) for rung in (lower, upper))
-        days = "d" in lower.after + upper.after  # how long they are says the calendar
-        if not days and isinstance(first, timedelta) and isinstance(second, timedelta) and second <= first:
+        if not in_order(lower.after, upper.after, day):
             text = f"this rung is not after the one before, {lower.after}: give it a later time"
             yield Finding("error", "RUNGS_NOT_IN_ORDER", text, (*place, "ladder", index, "after"))
+
+
+def in_order(lower: str, upper: str, day: timedelta | None) -> bool:
+    """Say whether a time is after another under a calendar's day; what cannot be told passes."""
+    first, second = working_time(lower, day), working_time(upper, day)
+    return isinstance(first, str) or isinstance(second, str) or first < second
 
 
 def _times(declared: SlaDocument, place: Path) -> Iterator[Finding]:

@@ -202,6 +202,7 @@ class Judgement:
             return
         if isinstance(decision, Accepted) and definition is not None:
             decision = await self._attend(received, decision, workflow, definition)
+        if isinstance(decision, Accepted) and definition is not None:
             decision = self._accept(received, decision, definition, root_id)
         if isinstance(decision, Refusal):
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
@@ -237,7 +238,7 @@ class Judgement:
 
     async def _attend(
         self, received: Readable, accepted: Accepted, workflow: Workflow | None, definition: Definition
-    ) -> Accepted:
+    ) -> Accepted | Refusal:
         """Return a change with what it means for SLAs: it counts from when its command was in the log in time."""
         version = accepted.workflow.definition_version
         if version != definition.version:

@@ -1,5 +1,6 @@
 """How a promise stands: started, held, resumed, extended, breached and met, and where its time went."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from contracts.commands import COMMANDS
 from domain.calendar import Calendar, always
-from domain.decide import decide
+from domain.decide import NOWHERE, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition, compile_document
 from domain.evolve import fold
 from domain.instants import read, written
+from domain.migration import Target
 from domain.sla import Calendars, SlaRecord, calendar_of, parse_record, reckoned
 from domain.sla_config import NOTHING, Configured, promised
 from domain.sla_events import Change, attend, lapse
@@ -43,6 +45,7 @@ class Life:
 
     def __init__(self, *slas: dict[str, Any], configured: Configured = NOTHING, **created: Any) -> None:  # noqa: ANN401
         self.definition = machine(*slas)
+        self.left = self.definition
         self.calendars: Calendars = {("office", 3): OFFICE, ("office", None): OFFICE}
         self.configured = configured
         self.workflow: Workflow | None = None
@@ -54,18 +57,48 @@ class Life:
 
     def send(self, at: datetime, command_type: str, *, decided: datetime | None = None, **fields: Any) -> list[str]:  # noqa: ANN401
         """Decide a command that counts from a moment; return its events' types, or a refusal's code."""
+        return self._decided(at, command_type, fields, decided=decided)
+
+    def migrate(self, at: datetime, *slas: dict[str, Any], **fields: Any) -> list[str]:  # noqa: ANN401
+        """Migrate the workflow to the next version, which promises this; or with `undo` back to the one before."""
+        if fields.get("undo"):
+            last = next(event for event in self.history if event["version"] == self.history[-1]["version"])
+            target = Target(self.left, last)
+        else:
+            version = self.definition.version + 1
+            target = Target(replace(machine(*slas), version=version))
+            fields["to_version"] = version
+        found = self._decided(at, "migrate_workflow", fields, target=target)
+        if found[0] == "MIGRATED":
+            assert target.definition is not None
+            self.left, self.definition = self.definition, target.definition
+        return found
+
+    def _decided(
+        self,
+        at: datetime,
+        command_type: str,
+        fields: dict[str, Any],
+        *,
+        decided: datetime | None = None,
+        target: Target = NOWHERE,
+    ) -> list[str]:
         self.numbers += 1
         command = COMMANDS.validate_python(
             {"command_type": command_type, "command_id": UUID(int=self.numbers), "workflow_id": "w", "reason": "so"}
             | fields
         )
         circumstances = Circumstances(written(decided or at), UUID(int=9), str(command.command_id))
-        decision = decide(command, self.workflow, self.definition, facts=Facts(), circumstances=circumstances)
+        decision = decide(
+            command, self.workflow, self.definition, facts=Facts(), circumstances=circumstances, target=target
+        )
         if not isinstance(decision, Accepted):
             return [decision.code]  # type: ignore[union-attr]
-        terms = promised(self.definition, self.configured, decision.workflow)
-        made = Change(command, decision.workflow, self.definition, terms, self.calendars)
-        return self.keep(attend(decision, made, at=at, circumstances=circumstances))
+        definition = target.definition or self.definition
+        terms = promised(definition, self.configured, decision.workflow)
+        made = Change(command, decision.workflow, definition, terms, self.calendars)
+        attended = attend(decision, made, at=at, circumstances=circumstances)
+        return self.keep(attended) if isinstance(attended, Accepted) else [attended.code]
 
     def move(self, at: datetime, target: str, *, decided: datetime | None = None) -> list[str]:
         """Enter a state."""
@@ -406,3 +439,126 @@ def follows(life: Life, at: datetime) -> None:
     passed = read(whole.since) - read(whole.started_at)
     assert passed == sum((timedelta(seconds=spent) for spent in whole.spent.values()), timedelta())
     assert record.next_at is None or record.runs
+
+
+@pytest.mark.parametrize(
+    ("promise", "command", "said"),
+    [
+        (sla(ladder=RUNGS), {"command_type": "extend_sla", "sla": "reply", "seconds": 36_000}, ["INVALID_TRANSITION"]),
+        (
+            sla(ladder=RUNGS, by_priority={"low": "40h"}),
+            {"command_type": "set_priority", "priority": "low"},
+            ["PRIORITY_CHANGED", "SLA_AT_RISK", "SLA_BREACHED"],
+        ),
+        (
+            sla(ladder=RUNGS, target=None),
+            {"command_type": "set_due_date", "due_at": written(MONDAY + 14 * HOUR)},
+            ["DUE_DATE_CHANGED", "SLA_AT_RISK", "SLA_BREACHED"],
+        ),
+    ],
+)
+def test_a_breach_is_final_also_before_a_tick_has_found_it(
+    promise: dict[str, Any], command: dict[str, Any], said: list[str]
+) -> None:
+    """What comes a second after the due instant changes as little as what comes after the tick, whenever that is."""
+    second = timedelta(seconds=1)
+    ends = []
+    for found_first in (False, True):
+        life = Life({name: value for name, value in promise.items() if value}, due_at=written(MONDAY + 4 * HOUR))
+        if found_first:
+            life.tick(MONDAY + 4 * HOUR)
+        told = life.send(MONDAY + 4 * HOUR + second, **command)
+        if not found_first:
+            assert said == [each for each in told if each != "ESCALATION_TRIGGERED"]
+        life.tick(MONDAY + 6 * HOUR)
+        life.move(MONDAY + 7 * HOUR, "answered")
+        record = life.record()
+        ends.append((record.status, record.breached_at, record.breach_seconds, record.step, record.target_seconds))
+        assert 1 == sum(event["event_type"] == "SLA_BREACHED" for event in life.history)
+    assert ends[0] == ends[1]
+    assert ("breached", 3 * 3600) == (ends[0][0], ends[0][2])
+
+
+@pytest.mark.parametrize("due", ["0001-01-01T00:00:00Z", "0001-01-01T00:10:00Z", "9999-12-31T23:59:59Z"])
+def test_any_due_date_is_a_date(due: str) -> None:
+    """Also the first and last that there are, as some write that there is none; time goes on from there."""
+    ladder = [{"after": "0s", "alert": "team"}, {"after": "1h", "alert": "team", "every": "1h"}]
+    for life in (
+        Life(sla(target=None, ladder=ladder) | {"warning": "999999d"}, due_at=due),
+        Life({"name": "reply", "stops": ["answered"], "ladder": ladder}, due_at=written(MONDAY + HOUR)),
+    ):
+        life.send(MONDAY, "set_due_date", due_at=due)
+        life.tick(MONDAY + HOUR)
+        assert (due < "2026") == (life.record().status == "breached")
+        life.move(MONDAY + 2 * HOUR, "answered")
+        assert life.record().stopped_at is not None
+
+
+def test_steps_of_an_sla_are_told_in_the_order_they_were_taken() -> None:
+    """A due date moved to before the warning that was just due: at risk comes first, breached last and once."""
+    life = Life({"name": "reply", "stops": ["answered"], "ladder": RUNGS[:1]}, due_at=written(MONDAY + 4 * HOUR))
+    told = life.send(MONDAY + 3 * HOUR + timedelta(minutes=46), "set_due_date", due_at=written(MONDAY + 2 * HOUR))
+    assert ["DUE_DATE_CHANGED", "SLA_AT_RISK", "SLA_BREACHED", "ESCALATION_TRIGGERED"] == told
+    assert [] == life.tick(MONDAY + 9 * HOUR)
+    assert ["TRANSITION"] == life.move(MONDAY + 9 * HOUR, "answered")
+    assert ("breached", life.workflow) == (life.record().status, fold(life.history))
+
+
+def test_a_migration_arms_the_ladder_of_its_version() -> None:
+    """Rungs that it has more come at their times, once each; repetitions go by its own."""
+    due = MONDAY + 4 * HOUR
+    life = Life(sla(ladder=[{"after": "0s", "alert": "a"}, {"after": "8h", "alert": "b"}]))
+    life.tick(due)
+    more = [{"after": "0s", "alert": "a"}, {"after": "1h", "alert": "lead"}, {"after": "4h", "transition": "escalate"}]
+    assert ["MIGRATED"] == life.migrate(due + HOUR / 2, sla(ladder=more))
+    assert [1, 1, 0, 0] == [len(life.tick(due + hours * HOUR)) for hours in (1, 4, 8, 9)]
+    assert ["a", "lead"] == [alert["to"] for alert in life.alerts if "to" in alert]
+    assert ["escalate"] == [asked["transition"] for asked in life.asked]
+    life = Life(sla(ladder=[{"after": "0s", "alert": "a"}, {"after": "1h", "alert": "b", "every": "1h"}]))
+    life.tick(due + 2 * HOUR)
+    slower = [{"after": "0s", "alert": "a"}, {"after": "4h", "alert": "c", "every": "24h"}]
+    assert ["MIGRATED"] == life.migrate(due + 2.5 * HOUR, sla(ladder=slower))
+    assert [] == life.tick(due + 51 * HOUR)  # the three rungs that were climbed are climbed
+    assert ["ESCALATION_TRIGGERED"] == life.tick(due + 52 * HOUR)
+    life = Life(sla())
+    life.tick(due)
+    assert ["MIGRATED"] == life.migrate(due + HOUR / 2, sla(ladder=RUNGS[1:]))
+    assert ["ESCALATION_TRIGGERED"] == life.tick(due + HOUR)
+
+
+@pytest.mark.parametrize(
+    "longer", [{"target": "1d"}, {"ladder": [{"after": "1d", "alert": "boss"}]}, {"warning": "1d"}]
+)
+def test_a_migration_whose_times_the_runs_calendar_cannot_tell_is_refused(longer: dict[str, Any]) -> None:
+    """A run stays on the calendar it began under, which may not say what a day is; the newest may."""
+    week = {"monday": "09:00-17:00", "tuesday": "09:00-13:00"}
+    unclear = compiled({"name": "office", "version": 3, "time_zone": "UTC", "week": week})
+    clear = compiled({"name": "office", "version": 4, "time_zone": "UTC", "week": week, "working_day": "8h"})
+    life = Life(sla(calendar="office"))
+    life.calendars = {("office", 3): unclear, ("office", 4): clear, ("office", None): clear}
+    assert ["INVALID_TRANSITION"] == life.migrate(MONDAY + HOUR, sla(calendar="office", **longer))
+    assert ["MIGRATED"] == life.migrate(MONDAY + HOUR, sla(calendar="office"))
+
+
+@pytest.mark.parametrize("state", ["new", "working"])
+def test_an_undone_migration_gives_back_the_sla_that_it_ended(state: str) -> None:
+    """The same run, due when it was, with the time that went on meanwhile; what it was met with is taken back."""
+    life = Life(sla())
+    life.move(MONDAY, state)
+    before = life.record()
+    assert ["MIGRATED", "SLA_MET"] == life.migrate(MONDAY + 3 * HOUR, sla(), states={state: "closed"})
+    assert ["MIGRATED"] == life.migrate(MONDAY + 3.5 * HOUR, undo=True)
+    assert (1, before.due_at, before.next_at) == (life.record().run, life.record().due_at, life.record().next_at)
+    assert {"worked": 3.5 * 3600} == life.record().spent
+    assert ["SLA_AT_RISK", "SLA_BREACHED"] == life.tick(MONDAY + 4 * HOUR)
+    assert life.workflow == fold(life.history)
+
+
+def test_an_undo_finds_what_came_due_meanwhile() -> None:
+    """An SLA that a migration ended in time is breached by an undo after its due instant."""
+    life = Life(sla(ladder=RUNGS[:1]))
+    assert ["MIGRATED", "SLA_MET"] == life.migrate(MONDAY + 3 * HOUR, sla(), states={"new": "answered"})
+    assert ["MIGRATED", "SLA_AT_RISK", "SLA_BREACHED", "ESCALATION_TRIGGERED"] == life.migrate(
+        MONDAY + 5 * HOUR, undo=True
+    )
+    assert written(MONDAY + 4 * HOUR) == life.record().breached_at

@@ -137,7 +137,7 @@ class Replay:
             return self._attend(received, decision, row, circumstances)
         return decision
 
-    def _attend(self, received: Readable, decision: Accepted, row: Row, circumstances: Circumstances) -> Accepted:
+    def _attend(self, received: Readable, decision: Accepted, row: Row, circumstances: Circumstances) -> Decision:
         """Say again what a change means for SLAs; whether its command was parked meanwhile is believed."""
         definition = self._versions[decision.workflow.definition, decision.workflow.definition_version]
         decided_at = read(circumstances.now)
