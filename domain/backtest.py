@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from contracts.commands import Command
+from contracts.predicates import Guard
+from domain.cel_text import reads
 from domain.decision import Accepted, Decision
 from domain.definition import RECOVER
 
@@ -14,6 +16,17 @@ Json = Mapping[str, Any]
 ACCEPTED = "accepted"
 EXAMPLES_MAX = 5
 _NAMING = {"from_state", "to_state"}
+
+
+def looks_at_slas(guard: Guard) -> bool:
+    """Say whether a guard may look at SLAs, as far as its text tells; of a remote one nobody knows."""
+    if guard.engine != "cel":
+        return guard.engine == "remote" or "slas" in guard.expression or '"workflow"' in guard.expression
+    found = reads(guard.expression)
+    if found is None or "slas" in found:
+        return True
+    fields = found.get("workflow", {})
+    return fields is None or "slas" in fields
 
 
 class Outcome(NamedTuple):

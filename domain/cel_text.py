@@ -20,6 +20,8 @@ _TOKEN = re.compile(
     |(?P<mark>&&|\|\||.)""",
     re.VERBOSE,
 )
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<least>\d{1,4})(?:,(?P<most>\d{1,4})?)?\}|.", re.DOTALL)
+_ESCAPES = re.compile(r"\\[xXuU0-7]")
 _LOOPS = frozenset({"all", "exists", "exists_one", "filter", "map"})
 _CONSTANTS = frozenset({"true", "false", "null"})
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -27,6 +29,8 @@ _CLOSES = frozenset(_PAIRS.values())
 _DEPTH_MAX = 2
 # Nanoseconds per byte, element and call, rounded up from measurements.
 _MATCH_NS_PER_BYTE = 1000
+_INSTRUCTION_NS_PER_BYTE = 60  # where an automaton of all states would be too large, each instruction is tried
+_INSTRUCTIONS_MAX = 10_000  # of a pattern that is not read here
 _ELEMENT_NS = 30
 _COMPARED_BYTES_PER_NS = 10
 
@@ -50,7 +54,7 @@ class Search(NamedTuple):
 class Work(NamedTuple):
     """How the work grows with the inputs: `depth` of loops, reads within them, `matches` within and outside.
 
-    A text that is searched is at most `joined` texts of the inputs.
+    Those are in nanoseconds per byte of text, all together. A text that is searched is at most `joined` of the inputs'.
     """
 
     depth: int
@@ -69,9 +73,9 @@ class Work(NamedTuple):
     def nanoseconds(self, *, widest: int, elements: int, longest: int) -> int:
         """Estimate the worst case for a widest list or map, a total of elements and a longest text in bytes."""
         rounds: int = max(widest, self.literals) ** self.depth
-        step = max(longest, elements * _ELEMENT_NS) * self.reads + longest * _MATCH_NS_PER_BYTE * self.matches_inside
+        step = max(longest, elements * _ELEMENT_NS) * self.reads + longest * self.matches_inside
         sought = sum((rounds if each.inside else 1) * self._compared(each, longest) for each in self.searches)
-        return rounds * step + longest * _MATCH_NS_PER_BYTE * self.matches_outside + sought // _COMPARED_BYTES_PER_NS
+        return rounds * step + longest * self.matches_outside + sought // _COMPARED_BYTES_PER_NS
 
     def _compared(self, search: Search, longest: int) -> int:
         """Bound the bytes that a search compares: it tries to find the whole of one text at each place of another."""
@@ -150,9 +154,9 @@ def reads(expression: str) -> Reads | None:
     """
     part = tokens(expression)
     for index, token in enumerate(part):
-        if token.text == "." and (
-            index == 0 or (part[index - 1].kind == "mark" and part[index - 1].text not in _CLOSES)
-        ):
+        before = part[index - 1] if index else None
+        begins = before is None or before.text == "in" or (before.kind == "mark" and before.text not in _CLOSES)
+        if token.text == "." and begins:
             return None  # a name from the root, which `paths` takes for a field
     tree: dict[str, Any] = {}
     for path in paths(expression):
@@ -173,13 +177,20 @@ def work(expression: str) -> Work | str:
     problem = next(_problems(part, closes, depths), None)
     if problem is not None:
         return problem
-    matches = [depths[index] for index, token in enumerate(part) if token.text == "matches" and _calls(part, index)]
+    matches = [
+        (
+            depths[index],
+            max(_MATCH_NS_PER_BYTE, _INSTRUCTION_NS_PER_BYTE * instructions(part[closes[index + 1] - 1].text)),
+        )
+        for index, token in enumerate(part)
+        if token.text == "matches" and _calls(part, index)
+    ]
     searches = [index for index, token in enumerate(part) if token.text == "contains" and _calls(part, index)]
     return Work(
         depth=max(depths, default=0),
         reads=sum(depths[index] > 0 and _starts_path(part, index) for index in range(len(part))),
-        matches_inside=sum(depth > 0 for depth in matches),
-        matches_outside=matches.count(0),
+        matches_inside=sum(cost for depth, cost in matches if depth),
+        matches_outside=sum(cost for depth, cost in matches if not depth),
         literals=1 + sum(token.text == "," for token in part),
         searches=tuple(Search(depths[index] > 0, _needle(part, index + 1, closes[index + 1])) for index in searches),
         joined=1 + sum(token.text == "+" for token in part),
@@ -229,6 +240,34 @@ def _starts_path(part: list[Token], index: int) -> bool:
 
 def _has_fixed_pattern(part: list[Token], close: int) -> bool:
     return part[close - 1].kind == "text" and part[close - 2].text in {"(", ","}
+
+
+def _matching(pattern: str) -> int:
+    """Bound the nanoseconds that a pattern takes for each byte of a text."""
+    return max(_MATCH_NS_PER_BYTE, _INSTRUCTION_NS_PER_BYTE * instructions(pattern))
+
+
+def instructions(pattern: str) -> int:
+    """Count roughly what a regular expression, as text in its quotes, compiles to: repetitions are written out."""
+    if _ESCAPES.search(pattern):
+        return _INSTRUCTIONS_MAX  # it may write a brace as a number
+    sizes, last = [0], 0
+    for found in _PIECE.finditer(pattern):
+        piece = found[0]
+        if piece == "(":
+            sizes.append(0)
+            continue
+        if piece == ")" and len(sizes) > 1:
+            last = sizes.pop()
+        elif found["most"] is not None or found["least"] is not None:
+            times = max(int(found["most"] or found["least"] or 1), 1)
+            sizes[-1] += last * (times - 1)
+            last *= times
+            continue
+        else:
+            last = 1
+        sizes[-1] += last
+    return min(sum(sizes), _INSTRUCTIONS_MAX)
 
 
 def _needle(part: list[Token], opening: int, close: int) -> int | None:

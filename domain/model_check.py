@@ -33,11 +33,11 @@ class Explored:
     reached: Mapping[str, Transition | None]
     ways: tuple[tuple[Transition, Stance], ...]
 
-    def leading_to(self, states: Iterable[str]) -> frozenset[str]:
-        """Return the states with a way to one of some states, these included."""
+    def leading_to(self, states: Iterable[str], *, retrying: bool = True) -> frozenset[str]:
+        """Return the states with a way to one of some states, these included; one without retries unless `retrying`."""
         entering: dict[str, list[str]] = {}
         for transition, met in self.ways:
-            if met != NEVER:
+            if met != NEVER and (retrying or not transition.retry):
                 entering.setdefault(transition.target, []).append(transition.source)
         found = set(states)
         waiting = deque(found)
@@ -134,6 +134,22 @@ def _dead_ends(explored: Explored, _: Places) -> Iterator[Fault]:
             yield Fault("error", "DEAD_END", text, ("states", state), state)
 
 
+def _retries_run_out(explored: Explored, _: Places) -> Iterator[Fault]:
+    """Find states that work only leaves for good by retries, of which there are so many and no more."""
+    definition = explored.definition
+    if definition.max_retries is None or not definition.terminal:
+        return
+    finishing = explored.leading_to(definition.terminal)
+    lasting = explored.leading_to(definition.terminal, retrying=False)
+    for state in explored.reached:
+        if state in finishing and state not in lasting:
+            text = (
+                f"work in {state} comes to a terminal state by a retry alone, of which max_retries allows "
+                f"{definition.max_retries}: after them nothing ends it; add another way if it should"
+            )
+            yield Fault("note", "RETRIES_RUN_OUT", text, ("states", state), state)
+
+
 def _never_taken(explored: Explored, places: Places) -> Iterator[Fault]:
     """Find transitions whose guard is false, said once for all their sources, or whose source is never reached."""
     said: set[Path] = set()
@@ -189,6 +205,7 @@ def _slas(explored: Explored, _: Places) -> Iterator[Fault]:
 CHECKS: tuple[Callable[[Explored, Places], Iterator[Fault]], ...] = (
     _unreachable,
     _dead_ends,
+    _retries_run_out,
     _never_taken,
     _ambiguous,
     _slas,

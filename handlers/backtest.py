@@ -18,6 +18,7 @@ from domain.backtest import (
     asked_for,
     command_in,
     event_in,
+    looks_at_slas,
     outcome_of,
     recorded_outcome,
 )
@@ -84,11 +85,13 @@ class _Again:
     workflow: Workflow | None = None
     state: str | None = None
     astray: bool = False
+    promised: bool = False
     remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
 
     async def take(self, recorded: Recorded) -> None:
         """Judge or follow one command."""
+        self.promised |= bool(self.candidate.definition.slas)
         if recorded.event is not None:
             recorded = recorded._replace(event=event_in(self.candidate.states, recorded.event))
         reason = await self._judge(recorded)
@@ -97,6 +100,7 @@ class _Again:
             self._follow(recorded)
         if recorded.event is not None:
             self.state = recorded.event.get("to_state", self.state)
+            self.promised |= "slas" in recorded.event
 
     def end(self) -> None:
         """Compare where both ways ended."""
@@ -127,8 +131,8 @@ class _Again:
             self.comparison.repeats += 1  # whatever came of it was compared with the first
             return None
         found = await self._outcome(received, recorded.reply, was, answer)
-        if found is None:
-            return "its guard cannot be asked now"
+        if isinstance(found, str):
+            return found
         self.comparison.compare(self.workflow_id, asked_for(received.command), was, found)
         return None
 
@@ -145,14 +149,14 @@ class _Again:
 
     async def _outcome(
         self, received: Readable, reply: Json, was: Outcome, answer: Repeated | Refusal | None
-    ) -> Outcome | None:
-        """Return what the candidate says, None where its guard cannot be asked."""
+    ) -> Outcome | str:
+        """Return what the candidate says, or why it cannot be judged."""
         key = (reply["root_id"], received.command_id)
         if isinstance(answer, Repeated):
             return self.outcomes[key]
         decision = answer or await self._decide(received, reply, was)
-        if decision is None:
-            return None
+        if isinstance(decision, str):
+            return decision
         found = outcome_of(decision)
         if isinstance(decision, Accepted):
             self.workflow = decision.workflow
@@ -160,7 +164,7 @@ class _Again:
             self._remember(key, received.digest, found)
         return found
 
-    async def _decide(self, received: Readable, reply: Json, was: Outcome) -> Decision | None:
+    async def _decide(self, received: Readable, reply: Json, was: Outcome) -> Decision | str:
         command, definition = received.command, self.candidate.definition
         if was.said in _BELIEVED:
             return self._believed(Code(was.said))
@@ -179,9 +183,11 @@ class _Again:
         if isinstance(decision, Question):
             if workflow is None:
                 raise TypeError("a guard is asked about no workflow")
+            if self.promised and looks_at_slas(decision.guard):
+                return "its guard may look at SLAs, which are not made again"
             (verdict,) = await verdicts(self.candidate.guards, [decision])
             if verdict.outcome == "unavailable":
-                return None
+                return "its guard cannot be asked now"
             decision = conclude(decision, verdict, command, workflow, definition, circumstances)
         if isinstance(decision, Accepted):
             rows = accepted_rows(received, decision, circumstances.now, definition.event_types.prefix)

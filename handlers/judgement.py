@@ -228,7 +228,7 @@ class Judgement:
             decision,
             offset=received.record.offset,
             workflow_id=workflow.workflow_id,
-            version=workflow.version,
+            sequence=workflow.sequence,
         )
         if verdict is None:
             return Unanswered("its guard has not answered yet", asked=True)

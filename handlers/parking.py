@@ -1,7 +1,8 @@
 """What a partition knows of its parked commands between turns: who waits behind whom, and the guards being asked.
 
 The rows in the store are the truth; this is their order in memory, made anew by each claim. A guard goes on being asked
-while its command is parked: all of its workflow queues behind it, so the state it is asked about stays.
+while its command is parked: all of its workflow queues behind it, so the state it is asked about stays. Time may still
+move an SLA of it; then it is asked anew.
 """
 
 import asyncio
@@ -79,10 +80,10 @@ def parked_record(record: Record, parked: Parked) -> ParkedRecord:
 
 @dataclass(slots=True)
 class Ask:
-    """A guard that did not answer at once, since when it is asked and about which version of the workflow."""
+    """A guard that did not answer at once, since when it is asked and after which event of the workflow."""
 
     workflow_id: str
-    version: int
+    sequence: int
     question: Question
     since: float
     answer: asyncio.Future[Sequence[Verdict]]
@@ -205,11 +206,13 @@ class Parking:
             self._wake()
         return sorted(taken)
 
-    def ask(self, guards: Guards, question: Question, *, offset: int, workflow_id: str, version: int) -> Verdict | None:
+    def ask(
+        self, guards: Guards, question: Question, *, offset: int, workflow_id: str, sequence: int
+    ) -> Verdict | None:
         """Return the verdict on a command, None while its guard is being asked."""
         ask = self._asks.get(offset)
         if ask is not None:
-            if ask.version == version:
+            if ask.sequence == sequence:  # else what it was shown is no longer so, if only of an SLA
                 return ask.verdict()
             ask.drop()
         since = self._clock()
@@ -217,7 +220,7 @@ class Parking:
         if isinstance(answer, list):
             self._asks.pop(offset, None)
             return judged(answer[0], question, self._clock() - since)
-        ask = self._asks[offset] = Ask(workflow_id, version, question, since, asyncio.ensure_future(answer))
+        ask = self._asks[offset] = Ask(workflow_id, sequence, question, since, asyncio.ensure_future(answer))
         ask.timer = asyncio.get_running_loop().call_later(self._guard_seconds_max, self._give_up, offset, ask, question)
         ask.answer.add_done_callback(partial(self._answered, offset, ask))
         return None

@@ -36,6 +36,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _DIGITS_MAX = 30
+_MESSAGE_MAX = 500
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 Place = tuple[int, int]
@@ -85,6 +86,9 @@ def read_tree(text: str) -> Tree:
         tree.findings.append(Finding("error", "YAML_SYNTAX", message, (), *_place(error.problem_mark)))
     except YAMLError as error:
         message = f"this is not YAML: {str(error).partition(chr(10))[0]}"
+        tree.findings.append(Finding("error", "YAML_SYNTAX", message, (), 1, 1))
+    except (ValueError, OverflowError) as error:  # the library reads numbers of escapes and of %YAML unchecked
+        message = f"this is not YAML: {error}"[:_MESSAGE_MAX]
         tree.findings.append(Finding("error", "YAML_SYNTAX", message, (), 1, 1))
     return tree
 

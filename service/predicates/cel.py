@@ -29,6 +29,7 @@ WORK_NS_MAX = 500_000_000
 _PROGRAMS_MAX = 1024
 _CAUSE_MAX = 500
 _BUDGET = "Iteration budget exceeded"
+_DUPLICATE = "duplicate key in map"
 # Errors that say the inputs were not what `Question` promises: ours to mend.
 _NOT_PLAIN = re.compile(r"INVALID_ARGUMENT: (Integer value|Non-CEL value type)|UNKNOWN: No value with name")
 _MISSING = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"', re.DOTALL)
@@ -75,6 +76,8 @@ class CelEngine:
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             if _BUDGET in str(error):
                 return _denied(expression, seen, "the guard's loops make too many rounds on these inputs")
+            if _DUPLICATE in str(error):
+                return _denied(expression, seen, "a map is built with one key twice")
             return _unavailable(expression, f"the inputs could not be read: {error}"[:_CAUSE_MAX])
         if known is not None and verdict.outcome == "allow":
             self._opened.remember(known, verdict)
@@ -120,9 +123,9 @@ class CelEngine:
             return problem
         try:
             compiled = self._environment.compile(expression)
+            kind = compiled.return_type()
         except RuntimeError as error:
             return _explained(str(error))
-        kind = compiled.return_type()
         if kind not in (cel.Type.BOOL, cel.Type.DYN):
             return f"it gives {kind.name()}: a guard must be true or false"
         foreseen = work(expression)

@@ -32,7 +32,7 @@ select page.*, migration.event as migration, last.event as last from page
   left join lateral (
       select j.event from journal j
        where j.part = page.part and j.workflow_id = page.workflow_id and j.sequence is not null
-       order by j.sequence desc limit 1
+       order by (convert_from(j.event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1
   ) as last on migration.event is not null
  order by page.part, page.workflow_id
 """  # noqa: S608 - names of ours
@@ -45,7 +45,7 @@ _FIRST = (-1, "")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A workflow as it stands; where it is to be undone, its last event and the migration's own."""
+    """A workflow as it stands; where it is to be undone, its last change and the migration's own."""
 
     workflow: Workflow
     last: dict[str, Any] | None = None
@@ -101,7 +101,7 @@ class OpenWorkflows(_Source):
 
 
 class MovedWorkflows(_Source):
-    """The workflows that a run has migrated and that were not taken back since, with their last events."""
+    """The workflows that a run has migrated and that were not taken back since, with their last changes."""
 
     def __init__(self, connection: Connection, name: str, correlation_id: str) -> None:
         super().__init__(connection, name)

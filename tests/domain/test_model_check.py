@@ -93,6 +93,16 @@ def test_a_state_without_a_way_to_an_end() -> None:
     ] == found(machine)
 
 
+@pytest.mark.parametrize(("most", "severe"), [(None, []), (0, ["B"]), (2, ["B"])])
+def test_a_state_that_retries_alone_lead_out_of(most: int | None, severe: list[str]) -> None:
+    """A note where they are limited, since after them nothing is left; another way takes it away."""
+    ways = [way("fail", "A", "B"), way("again", "B", "A") | {"retry": True}, way("end", "A", "Z")]
+    limits = {"limits": {} if most is None else {"max_retries": most}}
+    wanted = [("note", "RETRIES_RUN_OUT", ("states", state), "create_workflow fail") for state in severe]
+    assert wanted == found(document("A B Z*", *ways) | limits)
+    assert [] == found(document("A B Z*", *ways, way("give_up", "B", "Z")) | limits)
+
+
 def test_without_an_end_nothing_is_a_dead_end() -> None:
     """A machine may run for ever, as one that was discovered from a log does."""
     assert [] == found(document("A B", way("a", "A", "B")))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.backtest import Comparison, Difference, Ends, Found, in_order
+from contracts.predicates import Guard
+from domain.backtest import Comparison, Difference, Ends, Found, in_order, looks_at_slas
 from domain.definition import Definition
 from handlers.backtest import Candidate, Recorded, judge_again
 from handlers.limits import Limits
@@ -319,6 +320,37 @@ async def test_a_guard_that_cannot_be_asked_now_makes_no_difference() -> None:
     found = await door_judged(compiled(silent | {"transitions": ways}), CREATED, move("w", "open"))
     assert ({}, {}) == (found.differences, found.ends)
     assert {"its guard cannot be asked now": 1} == dict(found.not_judged)
+
+
+async def test_a_guard_that_may_look_at_slas_is_not_judged_where_there_are_some() -> None:
+    """SLAs are not made again, so that what it would have seen is not known; others are judged beside it."""
+    promising = door() | {"slas": [{"name": "opening", "target": "1h"}]}
+    for guard, unjudged in (("size(slas) == 0", 1), ("command.context.strong", 0)):
+        ways = [each | {"guard": guard} if each["name"] == "open" else each for each in promising["transitions"]]
+        found = await door_judged(compiled(promising | {"transitions": ways}), CREATED, move("w", "open"))
+        assert unjudged == found.not_judged.total()
+    free = door()
+    ways = [each | {"guard": "size(slas) == 0"} if each["name"] == "open" else each for each in free["transitions"]]
+    assert {} == (await door_judged(compiled(free | {"transitions": ways}), CREATED, move("w", "open"))).not_judged
+
+
+@pytest.mark.parametrize(
+    ("engine", "expression", "looks"),
+    [
+        ("cel", "slas.all(each, each.status != 'breached')", True),
+        ("cel", "workflow.slas == null", True),
+        ("cel", "size(workflow) > 3", True),
+        ("cel", "workflow.state == 'x' && 'a' in .command.context", True),
+        ("cel", "workflow.state == 'slas' && command.context.slas", False),
+        ("jsonlogic", '{"==":[{"var":"slas.0.status"},"met"]}', True),
+        ("jsonlogic", '{"==":[{"var":"workflow"},1]}', True),
+        ("jsonlogic", '{"==":[{"var":"workflow.state"},"x"]}', False),
+        ("remote", "shop/pay", True),
+    ],
+)
+def test_whether_a_guard_may_look_at_slas(engine: str, expression: str, *, looks: bool) -> None:
+    """As far as its text tells, and of a remote one always."""
+    assert looks is looks_at_slas(Guard.model_validate({"engine": engine, "expression": expression}))
 
 
 async def test_a_recorded_unreachable_guard_stays_unreachable() -> None:

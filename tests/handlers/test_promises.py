@@ -106,8 +106,27 @@ async def test_a_parked_command_counts_from_its_decision() -> None:
     turns.store.now = START + HOUR + MINUTE
     assert isinstance(turns.guards, HeldGuards)
     await turns.guards.let_go()
+    assert [] == await turns.take()
+    await turns.guards.let_go()
     rows = await turns.take()
     assert ["TRANSITION", "SLA_BREACHED", "ESCALATION_TRIGGERED"] == [row for row in types(rows) if row != "alert"]
+
+
+async def test_a_guard_that_was_shown_an_sla_as_it_is_no_more_is_asked_anew() -> None:
+    """What it said before the breach opens nothing after it: its verdict and its digest are of the workflow then."""
+    turns = doors(PROMISE | {"stops": ["ajar"]}, guards=HeldGuards("w"))
+    await turns.take(at(START, create("w")))
+    await turns.take(at(START, move("w", "pull", context={"strong": True})))
+    assert isinstance(turns.guards, HeldGuards)
+    shown = [question for question, _ in turns.guards.pending]
+    await pass_to(turns, START + HOUR)
+    await turns.guards.let_go()  # it opens
+    assert [] == await turns.take()
+    assert "shut" == turns.workflow("w").state
+    ((question, _),) = turns.guards.pending
+    assert [["on_track"], ["breached"]] == [
+        [each["status"] for each in asked.inputs.whole()["slas"]] for asked in (*shown, question)
+    ]
     record = turns.store.slas[0, "w", "opening", 1]
     assert ("breached", 60) == (record.status, record.breach_seconds)
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -174,6 +175,7 @@ LARGE = {
     "maps": [{"a": list(range(50))}] * 300,
     "few": list(range(60)),
     "sought": "a" * 50_000 + "b",
+    "ab": "".join(Random(1).choices("ab", k=60_000)),
 }
 HOSTILE = [
     "command.list.all(a, command.list.all(b, a - b < 9999999))",
@@ -186,6 +188,10 @@ HOSTILE = [
     "(" + " + ".join(["command.s"] * 25) + ").contains(command.sought)",
     "(" + " + ".join(["command.s"] * 25) + ").contains('" + "a" * 2000 + "b')",
     "command.few.exists(n, command.s.contains('" + "a" * 2000 + "b'))",
+    "command.ab.matches('(a|b)*a(a|b){999}c')",
+    "command.ab.matches('(a|b)*a((a|b){1,30}){1,30}c')",
+    "command.ab.matches(r'(?:.*a.{900}b){1}c')",
+    "command.ab.matches('(a|b)*a(a|b)\\x7b999}c')",
     "command.words.all(w, command.s.matches('((a?){50}){20}$'))",
     "command.s.matches('^((a?){50}){20}b$')",
     " || ".join(["command.s.matches('^((a?){50}){20}b$')"] * 80),
@@ -203,6 +209,22 @@ async def test_a_hostile_guard_is_answered_in_bounded_time(engine: CelEngine, ex
     verdict = await asked(engine, expression, INPUTS | {"command": LARGE})
     assert verdict.outcome in {"allow", "deny"}
     assert time.process_time() - start < 3
+
+
+def test_what_is_named_from_the_root_is_looked_for_in_all_of_it(engine: CelEngine) -> None:
+    """A field that nothing else names is there all the same, whichever word comes before the dot."""
+    guard = Guard(engine="cel", expression="!('hold' in .command.context) && command.context.amount < 100")
+    free, held = ({"command": {"context": {"amount": 5} | more}} for more in ({}, {"hold": "by the auditor"}))
+    assert ["allow", "deny"] == [
+        verdict.outcome for verdict in engine.ask([question_of(guard, INPUTS | each) for each in (free, held)])
+    ]
+
+
+def test_a_map_with_one_key_twice_denies(engine: CelEngine) -> None:
+    """It follows from the inputs, so that a repeat would meet it again."""
+    guard = Guard(engine="cel", expression="{command.a: 1, command.b: 2}.size() == 2")
+    (verdict,) = engine.ask([question_of(guard, INPUTS | {"command": {"a": "x", "b": "x"}})])
+    assert ("deny", "a map is built with one key twice") == (verdict.outcome, verdict.cause)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +300,8 @@ def test_a_conjunction_falls_into_its_clauses(expression: str, expected: tuple[s
         ),
         (".workflow.a", None),
         ("size(.workflow.a)", None),
+        ("'a' in .workflow.a && workflow.b == 1", None),
+        ("'a' in workflow.a", {"workflow": {"a": None}}),
         ("1 == 1", {}),
     ],
 )

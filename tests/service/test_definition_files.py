@@ -137,6 +137,12 @@ BOMB = "a: &a [x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
 )
 ONE_STATE = "name: a.b\nversion: 1\nstates:\n  s0: {initial: true}\n"
+
+
+def _guarded(guard: str) -> str:
+    return f'transitions:\n  - {{name: t, from: s0, to: s0, guard: "{guard}"}}\n'
+
+
 CONDITION = " and ".join(["a == 1"] * 150)
 HOSTILE = {
     "sources that nobody declared": (
@@ -154,6 +160,10 @@ HOSTILE = {
         ),
         "BAD_GUARD",
     ),
+    "an escape beyond all letters": ('name: "\\U00110000"', "YAML_SYNTAX"),
+    "an escape beyond all numbers": ('name: "\\UFFFFFFFF"', "YAML_SYNTAX"),
+    "a version of YAML without end": ("%YAML 1." + "9" * 5_000 + "\n---\na: 1\n", "YAML_SYNTAX"),
+    "a map whose key is a list": (ONE_STATE + _guarded("{[1]: 2}"), "BAD_GUARD"),
     "aliases that double": (BOMB, "YAML_ALIAS"),
     "deep flow lists": ("[" * 250_000, "YAML_TOO_DEEP"),
     "deep block lists": ("- " * 100_000, "YAML_TOO_DEEP"),
@@ -218,6 +228,7 @@ def test_every_shipped_definition_is_sound() -> None:
     """A file is named after the definition it holds."""
     for name, text in shipped().items():
         parsed = read_definition(text)
-        assert parsed.findings == ()
         assert parsed.definition is not None
+        notes = ["RETRIES_RUN_OUT"] if parsed.definition.name == "gndp.task" else []
+        assert notes == [finding.code for finding in parsed.findings]
         assert parsed.definition.name == name

@@ -27,9 +27,13 @@ def diff(
     *,
     earlier: Annotated[
         int | None,
-        typer.Option("--from", help="The old version.", show_default="of NAME the one before, for FILE the latest"),
+        typer.Option(
+            "--from", min=1, help="The old version.", show_default="of NAME the one before, for FILE the latest"
+        ),
     ] = None,
-    later: Annotated[int | None, typer.Option("--to", help="The new version of NAME.", show_default="latest")] = None,
+    later: Annotated[
+        int | None, typer.Option("--to", min=1, help="The new version of NAME.", show_default="latest")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a version, or a file not yet applied, changes. Exits 1 if open work could not go on in it."""
