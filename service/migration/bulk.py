@@ -1,20 +1,23 @@
 """A run over a store: foreseen workflow by workflow, or carried out in batches through the topics, each totalled."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from contracts.rejections import Code
 from domain.rejections import Refusal
+from domain.workflow import Workflow
 from service.event_logs.drive import DriveResult, Pace, Refused, Wire, drive_over
 from service.event_logs.drive import Progress as Driven
-from service.migration.run import Run
+from service.migration.run import Promising, Run
 from service.store.migrating import Standing
 
 BATCH_MAX = 1_000
 TRIES_MAX = 10
 SHOWN_MAX = 20
+TIMERS = ("kept", "moved", "set", "gone")
+"""What may become of an SLA's timer."""
 
 
 class Progress(NamedTuple):
@@ -42,10 +45,14 @@ Report = Callable[[Progress], None]
 
 @dataclass(slots=True)
 class Foreseen:
-    """What a run would do: workflows by their state and where they would go, and refusals by state and code."""
+    """What a run would do: workflows by their state and where they would go, refusals by state and code, timers.
+
+    `timers` counts what would become of what time does next to an SLA: kept, moved, set or gone.
+    """
 
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[tuple[str, Code]] = field(default_factory=Counter)
+    timers: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[str, Refusal]] = field(default_factory=list)
 
     @property
@@ -91,13 +98,13 @@ class Totals:
         return changed
 
 
-async def foresee(run: Run, source: Source, *, report: Report = lambda _: None) -> Foreseen:
+async def foresee(run: Run, source: Source, promising: Promising, *, report: Report = lambda _: None) -> Foreseen:
     """Decide for every workflow of a run what the service would say now; nothing is sent."""
     found = Foreseen()
     left = await source.room()
     async for page in source.pages(BATCH_MAX):
         for standing in page:
-            decision = run.foreseen(standing, room=left)
+            decision = run.foreseen(standing, promising, room=left)
             state = standing.workflow.state
             if isinstance(decision, Refusal):
                 found.refused[state, decision.code] += 1
@@ -105,9 +112,19 @@ async def foresee(run: Run, source: Source, *, report: Report = lambda _: None) 
                     found.examples.append((standing.workflow.workflow_id, decision))
                 continue
             found.moves[state, decision.workflow.state] += 1
+            found.timers.update(_timers(standing.workflow, decision.workflow))
             left = None if left is None else left - decision.open_delta
         report(Progress(found.workflows))
     return found
+
+
+def _timers(before: Workflow, after: Workflow) -> Iterator[str]:
+    """Say of each SLA that waits for time what becomes of its timer."""
+    was, now = before.slas or {}, after.slas or {}
+    for name in was.keys() | now.keys():
+        old, new = (each.get(name, {}).get("next_at") for each in (was, now))
+        if old is not None or new is not None:
+            yield "set" if old is None else "gone" if new is None else "kept" if old == new else "moved"
 
 
 async def carry_out(

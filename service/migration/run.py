@@ -5,6 +5,8 @@ Ids follow from what is asked and from the workflow's version, so that a run tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 import orjson
@@ -15,13 +17,25 @@ from domain.canonical import canonical
 from domain.decide import decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
+from domain.instants import written
 from domain.migration import Target, problem_of_states, target_version
 from domain.rejections import Refusal
+from domain.sla import Calendars
+from domain.sla_config import Configured, promised
+from domain.sla_events import Change, attend
 from service.event_logs.commands import Outgoing
 from service.store.migrating import Standing
 
 _NAMESPACE = UUID("0f6a5a0e-43a5-4a0b-9c55-0b7c9f8f2d31")
 _NOBODY = UUID(int=0)
+
+
+class Promising(NamedTuple):
+    """What the SLAs of a run are foreseen with: those that are configured, every calendar, and when it would be."""
+
+    configured: Configured
+    calendars: Calendars
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +99,26 @@ class Run:
             body["command_id"], workflow.workflow_id, None, orjson.dumps(body), workflow.root_id, (correlation,)
         )
 
-    def foreseen(self, standing: Standing, *, room: int | None = None) -> Accepted | Refusal:
+    def foreseen(self, standing: Standing, promising: Promising, *, room: int | None = None) -> Accepted | Refusal:
         """Decide the command for a workflow as the service will, changing nothing; `room` is left under `max_open`."""
         workflow = standing.workflow
         command = COMMANDS.validate_python(self.body(standing))
         last = standing.last if self.undo else None
         wanted = target_version(command, last) if command.command_type == "migrate_workflow" else None
+        circumstances = Circumstances(written(promising.now), _NOBODY, str(command.command_id))
         decision = decide(
             command,
             workflow,
             self.versions.get(workflow.definition_version),
             facts=Facts(room={} if room is None else {workflow.definition: room}),
-            circumstances=Circumstances(workflow.updated_at, _NOBODY, str(command.command_id)),
+            circumstances=circumstances,
             target=Target(self.versions.get(wanted or 0), last),
         )
         if not isinstance(decision, Accepted | Refusal):
             raise TypeError("a migration asks no guard")
-        return decision
+        if isinstance(decision, Refusal):
+            return decision
+        definition = self.versions[decision.workflow.definition_version]
+        terms = promised(definition, promising.configured, decision.workflow)
+        made = Change(command, decision.workflow, definition, terms, promising.calendars)
+        return attend(decision, made, at=promising.now, circumstances=circumstances)

@@ -144,6 +144,16 @@ async def calendars_of(
     return found
 
 
+async def every_calendar(connection: Connection) -> dict[tuple[str, int | None], Calendar]:
+    """Return every version compiled, and under no version the newest of each."""
+    found: dict[tuple[str, int | None], Calendar] = {}
+    for stored in await list_calendars(connection):  # the newest first
+        compiled = stored.compiled()
+        found[stored.name, stored.version] = compiled
+        found.setdefault((stored.name, None), compiled)
+    return found
+
+
 async def list_calendars(connection: Connection, name: str | None = None) -> Sequence[StoredCalendar]:
     """Return every version, newest first."""
     with faults_of():

@@ -143,6 +143,39 @@ async def test_a_dry_run_tells_what_applying_it_does(
     assert [] == differences(seen_after)
 
 
+PROMISED = """
+name: shop.promised
+version: {version}
+states: {{open: {{initial: true}}, answered: {{}}, closed: {{terminal: true}}}}
+transitions: [{{name: answer, from: open, to: answered}}, {{name: close, from: [open, answered], to: closed}}]
+slas: [{{name: reply, target: 4h, stops: [answered]}}]
+"""
+
+
+async def test_a_run_that_ends_slas_is_taken_back_with_them(
+    settings: Settings, endpoints: Endpoints, terminal: Terminal
+) -> None:
+    """A wrong mapping: what becomes of the timers is foreseen both ways, and the promises go on in the same runs."""
+    words = ("definitions", "migrate", "shop.promised", "--from", "1", "--to", "2", "--map", "open=answered")
+    due = "select workflow_id, run, status, is_open, due_at, next_at from sla order by workflow_id"
+    for version in (1, 2):
+        await define(endpoints, PROMISED.format(version=version))
+    async with running(settings, endpoints):
+        created = [put(creation(f"p{each}", "shop.promised", definition_version=1)) for each in range(20)]
+        await send(endpoints, settings.topics.commands, created)
+        await all_decided(settings, endpoints)
+        before = await rows(endpoints, due)
+        for way, timers in (((), {"gone": 20}), (("--undo",), {"set": 20})):
+            foreseen = (await terminal(*words, *way, "--dry-run", "--json")).json[0]
+            done = (await terminal(*words, *way, *REASON, "--json")).json[0]
+            assert (20, 20, {}) == _counts(foreseen) == _counts(done)
+            assert timers == {what: count for what, count in foreseen["timers"].items() if count}
+        assert [tuple(row) for row in before] == [tuple(row) for row in await rows(endpoints, due)]
+        for verb in (("timers", "reconcile"), ("verify",)):
+            assert (await terminal(*verb, "--json")).code == Exit.DONE
+    assert [] == differences(await look(settings, endpoints))
+
+
 async def test_a_run_under_traffic_tells_the_truth(
     settings: Settings, endpoints: Endpoints, terminal: Terminal
 ) -> None:

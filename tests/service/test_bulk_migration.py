@@ -1,25 +1,28 @@
 """A bulk migration over a store in memory: foreseen, carried out, met by changes and silence, and taken back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import pytest
 
 from contracts.rejections import Code
+from domain.definition import Definition
+from domain.sla_config import NOTHING
 from domain.workflow import Workflow, parse
 from service.event_logs.commands import Outgoing
 from service.event_logs.drive import Pace
 from service.migration.bulk import TRIES_MAX, Foreseen, Totals, carry_out, foresee
-from service.migration.run import Run
+from service.migration.run import Promising, Run
 from service.store.migrating import Standing
 from tests.fakes.machines import DOOR, command, compiled, create, door, move, sent
 from tests.fakes.ports import CommandRecord
 from tests.fakes.turns import Turns, events
 from tests.handlers.test_migrations import SECOND
 
+SLA = {"name": "opening", "target": "1h", "stops": ["open"]}
 VERSIONS = {1: compiled(door(max_open=20)), 2: compiled(SECOND | {"limits": {"max_open": 20}})}
 NUMBER = 12
 PACE = Pace(silence_s_max=0.05)
@@ -45,9 +48,9 @@ class Shop:
     waiting: list[bytes] = field(default_factory=list)
     waiting_for: str = "a worker"
 
-    async def open(self) -> None:
+    async def open(self, versions: Mapping[int, Definition] = VERSIONS) -> None:
         """Create doors on version 1: of each four, one shut, one ajar, one open, one bricked up."""
-        for definition in VERSIONS.values():
+        for definition in versions.values():
             self.turns.store.add(definition)
         for number in range(NUMBER):
             name = f"w{number:02}"
@@ -102,7 +105,8 @@ class Shop:
             return Standing(workflow) if is_left else None
         history = self.history(name)
         own = [event for event in history if event["correlation_id"] == self.undone.correlation_id]
-        return Standing(workflow, history[-1], own[-1]) if own and "undoes" not in own[-1]["details"] else None
+        last = next(event for event in history if event["version"] == workflow.version)
+        return Standing(workflow, last, own[-1]) if own and "undoes" not in own[-1]["details"] else None
 
 
 @pytest.fixture
@@ -124,7 +128,38 @@ async def carried_out(run: Run, shop: Shop, *, batch: int = 4) -> Totals:
 async def foreseen(run: Run, shop: Shop) -> Foreseen:
     """Foresee a run."""
     shop.undone = run if run.undo else None
-    return await foresee(run, shop)
+    return await foresee(run, shop, Promising(NOTHING, {}, shop.turns.store.now))
+
+
+@pytest.mark.parametrize(
+    ("slas", "states", "timers"),
+    [
+        ([SLA], {}, {"kept": 6}),
+        ([SLA | {"target": "2h"}], {}, {"moved": 6}),
+        ([SLA], {"shut": "open"}, {"gone": 3, "kept": 3}),
+        ([], {}, {"gone": 6}),
+        ([SLA, SLA | {"name": "other", "starts": ["wide"]}], {}, {"kept": 6, "set": 3}),
+    ],
+)
+async def test_what_becomes_of_timers_is_foreseen(
+    slas: list[dict[str, Any]], states: dict[str, str], timers: dict[str, int]
+) -> None:
+    """Those that time waits for are kept, moved, set or gone, as carrying it out then has them; so does its undo."""
+    first = compiled(door(max_open=20) | {"slas": [SLA]})
+    versions = {1: first, 2: compiled(SECOND | {"limits": {"max_open": 20}, "slas": slas})}
+    shop = Shop()
+    await shop.open(versions)
+    run = replace(bulk(states={"ajar": "wide"} | states), versions=versions)
+    for each in (run, replace(run, undo=True, reason="a mistake")):
+        before = dict(shop.turns.store.timers)
+        plan = await foreseen(each, shop)
+        if not each.undo:
+            assert timers == dict(plan.timers)
+        assert plan.moves.total() == (await carried_out(each, shop)).accepted == 9
+        after = shop.turns.store.timers
+        assert plan.timers.total() == len(before.keys() | after.keys())
+        assert (plan.timers["set"], plan.timers["gone"]) == (len(after.keys() - before), len(before.keys() - after))
+    assert len(after) == 6
 
 
 def paint(name: str, number: object) -> dict[str, Any]:

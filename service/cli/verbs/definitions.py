@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -15,7 +14,7 @@ from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import OUT, say_json, say_table
 from service.cli.surroundings import settings
-from service.cli.verbs.options import STDIN, AsJson, read_text
+from service.cli.verbs.options import AsJson, is_file, read_text
 from service.cli.verbs.reach import asking, changing
 from service.cli.verbs.versions import say_applied, say_checked, say_on_the_way, say_source, told, wanted
 from service.definitions.files import Parsed, read_definition
@@ -115,11 +114,6 @@ def graph(
         say_json({"name": found.name, "version": found.version, "svg" if as_svg else "mermaid": drawn})
     else:
         OUT.file.write(drawn)
-
-
-def is_file(subject: str) -> bool:
-    """Tell a file, or standard input, from a definition's name."""
-    return subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file()
 
 
 def of_file(file: str) -> Definition:

@@ -11,8 +11,8 @@ from service.cli.exits import Exit, RefusedError
 from service.cli.main import run
 from service.cli.output import OUT, say_json
 from service.cli.surroundings import settings
-from service.cli.verbs.definitions import definitions, is_file, of_file
-from service.cli.verbs.options import AsJson
+from service.cli.verbs.definitions import definitions, of_file
+from service.cli.verbs.options import AsJson, is_file
 from service.cli.verbs.reach import asking
 from service.store.definitions import list_definitions, open_by_state
 from service.store.load import load_definition

@@ -15,14 +15,16 @@ from service.cli.verbs.options import AsJson, MapOption, read_mapping
 from service.cli.verbs.reach import broker_words
 from service.event_logs.drive import Pace
 from service.event_logs.wire import kafka_wire
-from service.migration.bulk import BATCH_MAX, Foreseen, Report, Source, Totals, carry_out, foresee
-from service.migration.run import Run
+from service.migration.bulk import BATCH_MAX, TIMERS, Foreseen, Report, Source, Totals, carry_out, foresee
+from service.migration.run import Promising, Run
 from service.settings import Settings
+from service.store.calendars import every_calendar
 from service.store.definitions import list_definitions
 from service.store.load import load_definition
 from service.store.migrating import STATEMENT_SECONDS_MAX, MovedWorkflows, OpenWorkflows, count_open
 from service.store.pool import Connection
 from service.store.reads import reading
+from service.store.sla_config import load_configured
 
 Document = dict[str, Any]
 
@@ -85,14 +87,17 @@ def migrate(
 
 
 async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[Document, Exit]:
+    now = await connection.fetchval("select clock_timestamp()")
+    promising = Promising(await load_configured(connection), await every_calendar(connection), now)
     with _progress(run, None) as report:
-        found = await foresee(run, _source(run, connection), report=report)
+        found = await foresee(run, _source(run, connection), promising, report=report)
     refused = _by_code(found)
     document = _asked(run) | {
         "dry_run": True,
         "workflows": found.workflows,
         "would_move": found.moves.total(),
         "refused": refused,
+        "timers": {what: found.timers[what] for what in TIMERS},
         "by_state": [
             {"state": state, "to": to, "workflows": count} for (state, to), count in sorted(found.moves.items())
         ]
@@ -105,6 +110,9 @@ async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[
     if not as_json:
         verb = "go back" if run.undo else "move"
         OUT.print(f"{found.workflows} workflows: {found.moves.total()} would {verb}", markup=False)
+        if found.timers:
+            timers = ", ".join(f"{found.timers[what]} {what}" for what in TIMERS)
+            OUT.print(f"{found.timers.total()} timers of their SLAs: {timers}", markup=False)
         say_table(
             ("workflows", "in", "would go to", "refused"),
             ((row["workflows"], row["state"], row.get("to"), row.get("refused")) for row in document["by_state"]),

@@ -41,6 +41,14 @@ def read_text(name: str) -> str:
         raise UnreadableError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
+def is_file(subject: str) -> bool:
+    """Say whether a word names a file, and not something that is stored; one too long to be either is no file."""
+    try:
+        return subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file()
+    except OSError:
+        return False
+
+
 def read_moment(text: str, option: str) -> Moment:
     """Read a version, or an instant as RFC 3339 writes it; raises BadParameter."""
     if _VERSION.fullmatch(text):

@@ -1,8 +1,7 @@
 """`calendars due|worked`: what a calendar means, with the hours that were counted."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,7 @@ from service.cli.verbs.calendars import (
     stored_calendar,
     usable_calendar,
 )
-from service.cli.verbs.options import STDIN, AsJson, read_text
+from service.cli.verbs.options import AsJson, is_file, read_text
 from service.cli.verbs.wording import length_of
 
 SubjectArgument = Annotated[
@@ -31,6 +30,7 @@ FromOption = Annotated[
     typer.Option("--from", help="An instant; without an offset, as the calendar's clocks show it.", show_default=False),
 ]
 ToOption = Annotated[str, typer.Option("--to", help="An instant, likewise.", show_default=False)]
+_DAY = timedelta(days=1)
 TargetOption = Annotated[str, typer.Option(help="Working time: 4h, 1h 30m or 2d.", show_default=False)]
 
 
@@ -113,7 +113,7 @@ def _counted(told: Reckoned) -> list[tuple[datetime, datetime]]:
 
 
 def _calendar(subject: str, version: int | None) -> Calendar:
-    if subject == STDIN or subject.endswith((".yaml", ".yml")) or Path(subject).is_file():
+    if is_file(subject):
         _, calendar = usable_calendar(read_text(subject), subject)
         return calendar
     return stored_calendar(subject, version).compiled()
@@ -126,7 +126,8 @@ def _instant(zone: Zone, text: str, option: str) -> datetime:
     except ValueError as error:
         raise UnreadableError(f"{option} {text} is no instant: write 2026-11-20T16:30, or with +01:00") from error
     found = instants_of(zone, given) if given.tzinfo is None else (given,)
-    if not found and SINCE.year <= given.year < UNTIL.year:
+    wall = given.replace(tzinfo=UTC)
+    if not found and SINCE + _DAY <= wall < UNTIL - _DAY:  # nearer to its ends no zone is known
         raise UnreadableError(f"{option} {text} does not exist in {zone.name}: its clocks are put forward over it")
     if len(found) > 1:
         offsets = " or ".join(on_the_wall(zone, instant).isoformat()[-6:] for instant in found)
