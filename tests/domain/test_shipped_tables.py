@@ -157,7 +157,7 @@ RETRIED = [name for name, table in TABLES.items() if table.max_retries is not No
 def definition(name: str) -> Definition:
     """Read a shipped definition."""
     parsed = read_definition(shipped()[name])
-    assert parsed.findings == ()
+    assert [] == [finding for finding in parsed.findings if finding.severity != "note"]
     assert parsed.definition is not None
     return parsed.definition
 

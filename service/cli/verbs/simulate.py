@@ -40,7 +40,7 @@ def simulate_(
     definition: Annotated[str, typer.Option(metavar="NAME", help="An applied definition.")] = EXAMPLE,
     workflows: Annotated[int, typer.Option(min=1, max=100_000, help="How many arrive.")] = 200,
     days: Annotated[float, typer.Option(min=0.1, max=3660, help="How long, in days of logical time.")] = 30,
-    stay: Annotated[float, typer.Option(min=0.001, help="Mean time in a state, in hours.")] = 4,
+    stay: Annotated[float, typer.Option(min=0.001, max=100_000, help="Mean time in a state, in hours.")] = 4,
     seed: Annotated[int, typer.Option(help="The same seed draws the same arrivals and stays.")] = 1,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="When it begins.", show_default="now, or where logical time is")
