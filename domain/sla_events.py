@@ -83,7 +83,7 @@ def attend(accepted: Accepted, made: Change, *, at: datetime, circumstances: Cir
     if objection is not None:
         return objection
     first, workflow = dict(accepted.events[0]), made.workflow
-    restored = first.get("details", {}).get(RESTORED, {})
+    restored = restored_by(first)
     moved = tuple(moves(made, at, entered="to_state" in first, restored=restored))
     if moved:
         first["slas"] = {each.name: dump_record(each.record) for each in moved}
@@ -93,6 +93,12 @@ def attend(accepted: Accepted, made: Change, *, at: datetime, circumstances: Cir
         workflow = with_slas(workflow, first)
     first["effective_at"] = written(at)
     return _told((first,), workflow, moved, circumstances, open_delta=accepted.open_delta)
+
+
+def restored_by(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the records that go on by an event, which takes back the migration that had ended them."""
+    found: Mapping[str, Any] = event.get("details", {}).get(RESTORED, {})
+    return found
 
 
 def lapse(

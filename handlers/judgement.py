@@ -9,13 +9,14 @@ from contracts.dead_letters import DeadLetterReason
 from domain.decide import NOWHERE, conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
+from domain.evolve import with_slas
 from domain.guards import Question
 from domain.idempotency import Remembered, Repeated, known
 from domain.instants import of_broker, written
 from domain.migration import Target, target_version
 from domain.rejections import Refusal
 from domain.sla_config import Configured, promised
-from domain.sla_events import Change, attend
+from domain.sla_events import Change, attend, restored_by
 from domain.workflow import Workflow
 from handlers.decode import Readable, Received, Unreadable
 from handlers.limits import Limits
@@ -250,6 +251,11 @@ class Judgement:
             return accepted
         late = self._clock.logical or isinstance(received.record, ParkedRecord)
         calendars = await calendars_for(self._store, workflow, terms)
+        if restored := restored_by(accepted.events[0]):
+            calendars = {
+                **calendars,
+                **await calendars_for(self._store, with_slas(accepted.workflow, {"slas": restored}), {}),
+            }
         return attend(
             accepted,
             Change(received.command, accepted.workflow, definition, terms, calendars),

@@ -18,6 +18,7 @@ from handlers.faults import Fenced
 from handlers.limits import Limits
 from handlers.ports import JournalRow, Ownership, Timer, Turn
 from handlers.ticks import Clock, ReceivedTick, TicksAhead
+from tests.domain.calendar_cases import compiled as calendar
 from tests.fakes.guards import HeldGuards
 from tests.fakes.machines import DOOR, command, compiled, create, door, move, sent
 from tests.fakes.ports import CommandRecord
@@ -366,6 +367,29 @@ async def test_a_migration_is_undone_after_steps_were_taken(*, together: bool) -
     assert ["accepted"] * (1 + together) == [outcome(reply) for reply in replies(rows)]
     assert (1, 3) == (turns.workflow("w").definition_version, turns.workflow("w").version)
     assert 1 == types(turns.store.journal[0]).count("SLA_BREACHED")
+    assert turns.store.workflows[0, "w"] == folded(turns, "w")
+
+
+async def test_an_undo_goes_on_under_the_calendar_of_the_run_that_it_gives_back() -> None:
+    """Though there is a newer one by then, under which nothing is open."""
+    office = {"name": "office", "time_zone": "UTC", "week": {"saturday": "09:00-17:00"}}
+    first, second = (calendar(office | {"version": version}) for version in (1, 2))
+    promise = PROMISE | {"calendar": "office"}
+    turns = versions([promise], [promise])
+    turns.store.calendars["office"] = {1: first}
+    await turns.take(at(START, create("w", definition_version=1)))
+    due = turns.workflow("w").slas
+    turns.store.calendars["office"][2] = second
+    turns.store.now = START + MINUTE
+    await turns.take(at(turns.store.now, migrate("w", states={"shut": "open"})))
+    assert {} == turns.store.timers
+    assert ["accepted"] == await turns.outcomes(at(turns.store.now, migrate("w", undo=True)))
+    standing = turns.workflow("w").slas
+    assert due is not None
+    assert standing is not None
+    assert ("office", 1, due["opening"]["due_at"]) == tuple(
+        standing["opening"][field] for field in ("calendar", "calendar_version", "due_at")
+    )
     assert turns.store.workflows[0, "w"] == folded(turns, "w")
 
 
