@@ -178,10 +178,7 @@ def work(expression: str) -> Work | str:
     if problem is not None:
         return problem
     matches = [
-        (
-            depths[index],
-            max(_MATCH_NS_PER_BYTE, _INSTRUCTION_NS_PER_BYTE * instructions(part[closes[index + 1] - 1].text)),
-        )
+        (depths[index], _matching(part[closes[index + 1] - 1].text))
         for index, token in enumerate(part)
         if token.text == "matches" and _calls(part, index)
     ]
@@ -244,10 +241,10 @@ def _has_fixed_pattern(part: list[Token], close: int) -> bool:
 
 def _matching(pattern: str) -> int:
     """Bound the nanoseconds that a pattern takes for each byte of a text."""
-    return max(_MATCH_NS_PER_BYTE, _INSTRUCTION_NS_PER_BYTE * instructions(pattern))
+    return max(_MATCH_NS_PER_BYTE, _INSTRUCTION_NS_PER_BYTE * _instructions(pattern))
 
 
-def instructions(pattern: str) -> int:
+def _instructions(pattern: str) -> int:
     """Count roughly what a regular expression, as text in its quotes, compiles to: repetitions are written out."""
     if _ESCAPES.search(pattern):
         return _INSTRUCTIONS_MAX  # it may write a brace as a number
