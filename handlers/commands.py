@@ -194,7 +194,8 @@ class CommandsHandler:
             limits = replace(limits, guard_turn_seconds_max=0.0)  # what they took was waited for
             outcome = await self.store.apply(owned, turn)
             if isinstance(outcome, Facts) and outcome.room:
-                async with self.store.locked(owned, sorted(turn.open_deltas)) as session:
+                created = [workflow.workflow_id for workflow in turn.created]
+                async with self.store.locked(owned, sorted(turn.open_deltas), created) as session:
                     locked = _merged(facts, session.facts)
                     turn = await self._judge(batch, given, locked, parking, limits)
                     if isinstance(turn, Full):

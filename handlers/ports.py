@@ -246,8 +246,13 @@ class Store(Protocol):
         """
         ...
 
-    def locked(self, owned: Ownership, counters: Sequence[str]) -> AbstractAsyncContextManager[Session]:
-        """Lock the partition and the counters, in this order, for a turn that met a full one."""
+    def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Session]:
+        """Lock the partition and the counters, in this order, for a turn that met a full one.
+
+        The session knows the room of each counter, and which of the ids that the turn would create are taken by now.
+        """
         ...
 
 

@@ -132,10 +132,12 @@ class _TracedStore(WrappedStore):
         return applied
 
     @asynccontextmanager
-    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[Session]:
+    async def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AsyncIterator[Session]:
         """Lock, recorded; an apply within it ends with the lock, for only then it is committed."""
         lock = self._steps.begin("lock", owned.part, epoch=owned.epoch, turn=owned.turn, offset=owned.next_offset)
-        locked = self.inner.locked(owned, counters)
+        locked = self.inner.locked(owned, counters, workflow_ids)
         with lock.ending():
             session = await locked.__aenter__()
         traced = _TracedSession(session, self._steps)

@@ -26,9 +26,11 @@ class WrappedStore:
         """Apply."""
         return await self.inner.apply(owned, turn)
 
-    def locked(self, owned: Ownership, counters: Sequence[str]) -> AbstractAsyncContextManager[Session]:
+    def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Session]:
         """Lock the counters."""
-        return self.inner.locked(owned, counters)
+        return self.inner.locked(owned, counters, workflow_ids)
 
     async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
         """Load."""

@@ -123,9 +123,11 @@ class PostgresStore:
             return await writing.apply(connection, owned, turn)
 
     @asynccontextmanager
-    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[writing.LockedSession]:
+    async def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AsyncIterator[writing.LockedSession]:
         """Hold the counters for a turn that met a full one."""
-        async with writing.locked(self._pool, owned, counters) as session:
+        async with writing.locked(self._pool, owned, counters, workflow_ids) as session:
             yield session
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:

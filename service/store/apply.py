@@ -23,6 +23,8 @@ select definition, max_open - open as room from open_count
  where definition = any ($1) and max_open is not null order by definition for update
 """
 
+TAKEN = "select workflow_id, root_id from workflow_id where workflow_id = any ($1)"
+
 
 async def apply(connection: Connection, owned: Ownership, turn: Turn) -> Ownership | Facts:
     """Apply a turn; returns the ownership after it, or the facts of a conflict."""
@@ -55,14 +57,17 @@ class LockedSession:
 
 
 @asynccontextmanager
-async def locked(pool: Pool, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[LockedSession]:
-    """Hold the partition and the counters, locked in this order, for one turn."""
+async def locked(
+    pool: Pool, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str]
+) -> AsyncIterator[LockedSession]:
+    """Hold the partition and the counters, locked in this order, for one turn; who filled them may have taken ids."""
     with faults_of(lost=OutcomeUnknown):
         async with pool.acquire() as connection, connection.transaction():
             if await connection.fetchval(LOCK_PARTITION, owned.part, owned.epoch, owned.turn) is None:
                 raise Fenced(f"partition {owned.part} has another owner")
             rows = await connection.fetch(LOCK_COUNTERS, list(counters))
-            facts = Facts(room={row["definition"]: row["room"] for row in rows})
+            taken = await connection.fetch(TAKEN, list(workflow_ids)) if workflow_ids else ()
+            facts = Facts(dict(taken), {row["definition"]: row["room"] for row in rows})
             yield LockedSession(connection, facts)
 
 

@@ -167,11 +167,13 @@ class MemoryStore:
             return self.write(owned, turn)
 
     @asynccontextmanager
-    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[LockedSession]:
+    async def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AsyncIterator[LockedSession]:
         """Hold everything: a single lock stands for the partition and its counters."""
         async with self._lock:
             self._fence(owned)
-            yield LockedSession(self, Facts(room=self._room(dict.fromkeys(counters, 0))))
+            yield LockedSession(self, self._facts(counters, workflow_ids))
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
         """Return committed rows from `seq` on."""
@@ -277,6 +279,10 @@ class MemoryStore:
         if (row.epoch, row.turn, row.next_offset) != expected or row.halted is not None:
             raise Fenced(f"partition {owned.part} is not at epoch, turn and offset {expected}")
         return row
+
+    def _facts(self, counters: Sequence[str], workflow_ids: Sequence[str]) -> Facts:
+        taken = {name: self.places[name].root_id for name in workflow_ids if name in self.places}
+        return Facts(taken, self._room(dict.fromkeys(counters, 0)))
 
     def _is_taken(self, workflow: Workflow) -> bool:
         return workflow.workflow_id in self.places

@@ -58,13 +58,17 @@ class PointedStore(WrappedStore):
         await self.points.meet(Point.AFTER_APPLY, owned.part)
         return applied
 
-    def locked(self, owned: Ownership, counters: Sequence[str]) -> AbstractAsyncContextManager[Session]:
+    def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Session]:
         """Lock the counters; the points of apply are on its way too."""
-        return self._locked(owned, counters)
+        return self._locked(owned, counters, workflow_ids)
 
     @asynccontextmanager
-    async def _locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[Session]:
-        async with self.inner.locked(owned, counters) as session:
+    async def _locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str]
+    ) -> AsyncIterator[Session]:
+        async with self.inner.locked(owned, counters, workflow_ids) as session:
             await self.points.meet(Point.BEFORE_APPLY, owned.part)
             yield session
             await self.points.meet(Point.WITHIN_APPLY, owned.part)

@@ -311,6 +311,7 @@ class Counting(MemoryStore):
     applies: int = 0
     locks: int = 0
     before: Any = None
+    before_lock: Any = None
 
     async def apply(self, owned: Ownership, turn: Turn) -> Ownership | Facts:
         """Act, then apply."""
@@ -321,10 +322,14 @@ class Counting(MemoryStore):
         return await super().apply(owned, turn)
 
     @asynccontextmanager
-    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator[LockedSession]:
-        """Count, then lock."""
+    async def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AsyncIterator[LockedSession]:
+        """Count and act, then lock."""
         self.locks += 1
-        async with super().locked(owned, counters) as session:
+        if self.before_lock is not None:
+            await self.before_lock()
+        async with super().locked(owned, counters, workflow_ids) as session:
             yield session
 
 
@@ -401,6 +406,21 @@ async def test_an_id_taken_meanwhile_and_no_room_are_met_in_one_turn() -> None:
         *(sent(create(each)) for each in mine)
     )
     assert 2 == store.counts[DOOR].open
+
+
+async def test_who_filled_up_a_definition_may_have_taken_an_id() -> None:
+    """What is found under the lock is told in the order of the checks: the id comes before the limit."""
+    store = Counting(2)
+    turns = limited(1, store)
+    mine = [name for name in map(str, range(40)) if partition_of(name, 2) == 0][:2]
+    other = Turns(store)
+
+    async def take_it_elsewhere() -> None:
+        await other.take(sent(create(mine[0], "theirs", root_id=on_part(1, 2, "root"))), part=1)
+
+    store.before_lock = take_it_elsewhere
+    assert ["ALREADY_EXISTS", "LIMIT_REACHED"] == await turns.outcomes(*(sent(create(each)) for each in mine))
+    assert (1, 1) == (store.counts[DOOR].open, store.locks)
 
 
 @dataclass

@@ -75,7 +75,7 @@ class Database(MemoryStore):
             self._committed(owned, turn)
         return outcome
 
-    async def begin(self, owned: Ownership, counters: Sequence[str]) -> "Transaction":
+    async def begin(self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()) -> "Transaction":
         """Open a transaction that holds a partition and the counters until the client ends it, or is silent."""
         opened = Transaction(self, owned)
         await opened.lock(self._locks.parts[owned.part])
@@ -85,7 +85,7 @@ class Database(MemoryStore):
         except BaseException:
             opened.release()
             raise
-        opened.facts = Facts(room=self._room(dict.fromkeys(counters, 0)))
+        opened.facts = self._facts(counters, workflow_ids)
         opened.expect()
         self._around.struck["locked sessions"] += 1
         return opened
@@ -267,10 +267,15 @@ class StoreOverLink:
         return outcome
 
     @asynccontextmanager
-    async def locked(self, owned: Ownership, counters: Sequence[str]) -> AsyncIterator["SessionOverLink"]:
+    async def locked(
+        self, owned: Ownership, counters: Sequence[str], workflow_ids: Sequence[str] = ()
+    ) -> AsyncIterator["SessionOverLink"]:
         """Hold the counters for a turn that met a full one."""
         opened = await self._link.call_slow(
-            f"lock {owned.part}", lambda: self._database.begin(owned, counters), lost=OutcomeUnknown, refused=Transient
+            f"lock {owned.part}",
+            lambda: self._database.begin(owned, counters, workflow_ids),
+            lost=OutcomeUnknown,
+            refused=Transient,
         )
         session = SessionOverLink(self._around, opened, self._link)
         try:

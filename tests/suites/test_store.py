@@ -399,8 +399,8 @@ async def test_under_the_lock_the_room_is_exact(bench: Bench) -> None:
     await bench.add(door(max_open=2, version=2))
     owned = await bench.store.claim(0, 1)
     owned = await applied(bench, owned, creation(owned, "a"))
-    async with bench.store.locked(owned, [DOOR, "no.such"]) as session:
-        assert Facts(room={DOOR: 1}) == session.facts
+    async with bench.store.locked(owned, [DOOR, "no.such"], ["b", "a"]) as session:
+        assert Facts({"a": "a"}, {DOOR: 1}) == session.facts
         outcome = await session.apply(owned, creation(owned, "b"))
     assert replace(owned, turn=2, next_offset=2, next_seq=3) == outcome
     assert 2 == await bench.open(DOOR)
