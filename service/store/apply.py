@@ -67,7 +67,9 @@ async def locked(
                 raise Fenced(f"partition {owned.part} has another owner")
             rows = await connection.fetch(LOCK_COUNTERS, list(counters))
             taken = await connection.fetch(TAKEN, list(workflow_ids)) if workflow_ids else ()
-            facts = Facts(dict(taken), {row["definition"]: row["room"] for row in rows})
+            facts = Facts(
+                {row["workflow_id"]: row["root_id"] for row in taken}, {row["definition"]: row["room"] for row in rows}
+            )
             yield LockedSession(connection, facts)
 
 
