@@ -167,12 +167,10 @@ def advance(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, until
 def change(
     record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, at: datetime, changed: Mapping[str, Any]
 ) -> Followed:
-    """Change a record's fields at an instant: what was due before is done first, what is due by the change after."""
-    before = advance(record, terms, calendar, at)
-    record = reckoned(before.record, calendar, at)._replace(**changed)
+    """Change the fields of a record whose due steps are taken, at an instant; take what is due by the change."""
+    record = reckoned(record, calendar, at)._replace(**changed)
     record = _armed(_calmed(record, terms, calendar, at), terms, calendar)
-    after = advance(record, terms, calendar, at)
-    return Followed(after.record, before.steps + after.steps)
+    return advance(record, terms, calendar, at)
 
 
 def end(record: SlaRecord, terms: SlaTerms | None, calendar: Calendar, at: datetime) -> Followed:

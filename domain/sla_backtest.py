@@ -182,16 +182,10 @@ def _asked(event: Json, workflow: Workflow) -> Command:
         asked = {"command_type": "migrate_workflow", "to_version": event["definition_version"]}
     elif kind == "DUE_DATE_CHANGED":
         asked = {"command_type": "set_due_date", "due_at": None}  # the workflow has it
-    elif kind == "SLA_EXTENDED" and not _breached(workflow, details["sla"]):
+    elif kind == "SLA_EXTENDED":
         asked = {"command_type": "extend_sla", "sla": details["sla"], "seconds": details["seconds"]}
     about = {"command_id": UUID(event["event_id"]), "workflow_id": workflow.workflow_id, "reason": kind}
     return COMMANDS.validate_python(asked | about)
-
-
-def _breached(workflow: Workflow, name: str) -> bool:
-    """Say whether an SLA is past being extended."""
-    body = (workflow.slas or {}).get(name)
-    return body is None or parse_record(body).breached_at is not None
 
 
 def _calendars(past: Past, terms: Terms, event: Json) -> Calendars:

@@ -40,7 +40,6 @@ from domain.sla import (
 )
 from domain.sla_commands import impossible
 from domain.sla_terms import Rung, SlaTerms
-from domain.target import working_time
 from domain.workflow import Workflow
 
 MET = "SLA_MET"
@@ -160,10 +159,9 @@ def _objection(made: Change, at: datetime) -> Refusal | None:
     if isinstance(made.command, MigrateWorkflow):
         for name, record in open_records(made.workflow):
             calendar = calendar_of(record, made.calendars)
-            for text in made.terms[name].times if name in made.terms else ():
-                problem = working_time(text, calendar.working_day)
-                if isinstance(problem, str):
-                    return _untold(made, name, calendar, problem)
+            untold = made.terms[name].untold(calendar.working_day) if name in made.terms else None
+            if untold is not None:
+                return _untold(made, name, calendar, untold)
     return None
 
 

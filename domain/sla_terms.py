@@ -78,6 +78,11 @@ class SlaTerms:
         yield from (rung.after for rung in self.ladder)
         yield from (rung.every for rung in self.ladder if rung.every is not None)
 
+    def untold(self, working_day: timedelta | None) -> str | None:
+        """Say which of its times means none under a calendar's working day; None if each is told."""
+        found = (working_time(text, working_day) for text in self.times)
+        return next((each for each in found if isinstance(each, str)), None)
+
 
 def compile_terms(declared: SlaDocument, *, initial: str, terminal: frozenset[str]) -> SlaTerms:
     """Compile a clause whose references are sound."""

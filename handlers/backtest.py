@@ -85,13 +85,12 @@ class _Again:
     workflow: Workflow | None = None
     state: str | None = None
     astray: bool = False
-    promised: bool = False
+    had_slas: bool = False
     remembered: dict[tuple[str, str], Remembered] = field(default_factory=dict)
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
 
     async def take(self, recorded: Recorded) -> None:
         """Judge or follow one command."""
-        self.promised |= bool(self.candidate.definition.slas)
         if recorded.event is not None:
             recorded = recorded._replace(event=event_in(self.candidate.states, recorded.event))
         reason = await self._judge(recorded)
@@ -100,7 +99,7 @@ class _Again:
             self._follow(recorded)
         if recorded.event is not None:
             self.state = recorded.event.get("to_state", self.state)
-            self.promised |= "slas" in recorded.event
+            self.had_slas |= "slas" in recorded.event
 
     def end(self) -> None:
         """Compare where both ways ended."""
@@ -183,7 +182,7 @@ class _Again:
         if isinstance(decision, Question):
             if workflow is None:
                 raise TypeError("a guard is asked about no workflow")
-            if self.promised and looks_at_slas(decision.guard):
+            if (self.had_slas or definition.slas) and looks_at_slas(decision.guard):
                 return "its guard may look at SLAs, which are not made again"
             (verdict,) = await verdicts(self.candidate.guards, [decision])
             if verdict.outcome == "unavailable":

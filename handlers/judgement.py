@@ -203,8 +203,8 @@ class Judgement:
             return
         if isinstance(decision, Accepted) and definition is not None:
             decision = await self._attend(received, decision, workflow, definition)
-        if isinstance(decision, Accepted) and definition is not None:
-            decision = self._accept(received, decision, definition, root_id)
+            if isinstance(decision, Accepted):
+                decision = self._accept(received, decision, definition, root_id)
         if isinstance(decision, Refusal):
             self._refuse(received, decision, root_id, workflow, binds=not decision.retryable)
         kind = UNKNOWN_KIND if definition is None else definition.kind
@@ -250,12 +250,10 @@ class Judgement:
         if not terms and (workflow is None or workflow.slas is None):
             return accepted
         late = self._clock.logical or isinstance(received.record, ParkedRecord)
-        calendars = await calendars_for(self._store, workflow, terms)
-        if restored := restored_by(accepted.events[0]):
-            calendars = {
-                **calendars,
-                **await calendars_for(self._store, with_slas(accepted.workflow, {"slas": restored}), {}),
-            }
+        standing, restored = accepted.workflow, restored_by(accepted.events[0])
+        if restored:
+            standing = with_slas(standing, {"slas": restored})
+        calendars = await calendars_for(self._store, standing, terms)
         return attend(
             accepted,
             Change(received.command, accepted.workflow, definition, terms, calendars),

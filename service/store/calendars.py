@@ -12,7 +12,6 @@ from domain.canonical import canonical
 from domain.definition import Definition, compile_document
 from domain.sla_config import SlaConfig
 from domain.sla_terms import SlaTerms, in_order
-from domain.target import working_time
 from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
 from service.slas.files import compile_stored as compile_sla
@@ -95,10 +94,9 @@ async def _promised_under(connection: Connection, name: str) -> list[SlaTerms]:
 def check_times(terms: SlaTerms, calendar: Calendar) -> None:
     """Raise CalendarError where a calendar cannot tell one of an SLA's times, or puts its rungs out of order."""
     under = f"SLA {terms.name}, calendar {calendar.name} version {calendar.version}"
-    for text in terms.times:
-        found = working_time(text, calendar.working_day)
-        if isinstance(found, str):
-            raise CalendarError(f"{under}: {found}")
+    untold = terms.untold(calendar.working_day)
+    if untold is not None:
+        raise CalendarError(f"{under}: {untold}")
     for lower, upper in pairwise(terms.ladder):
         if not in_order(lower.after, upper.after, calendar.working_day):
             raise CalendarError(f"{under}: the rung after {upper.after} is not after the one before, {lower.after}")

@@ -29,14 +29,15 @@ select 4, d.name, null, null, null, max(d.version), null
 union all
 select 5, null, null, null, null, null, clock_timestamp()
 """
-# The last change: what comes of it, or of time alone, has its version and comes after it.
-LAST_EVENTS = """
+# The last change of a workflow's journal j: what comes of it, or of time alone, has its version and comes after it.
+LAST_CHANGE = "order by (convert_from(j.event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1"
+LAST_EVENTS = f"""
 select wanted.id, last.event from unnest($2::text[]) as wanted (id) cross join lateral (
     select event from journal j
      where j.part = $1 and j.workflow_id = wanted.id and j.sequence is not null
-     order by (convert_from(event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1
+     {LAST_CHANGE}
 ) as last
-"""
+"""  # noqa: S608 - an order of ours
 DEFINITION = "select body from definition where name = $1 and version = $2"
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from domain.migration import EVENT_TYPE
 from domain.workflow import Workflow, parse
+from service.store.load import LAST_CHANGE
 from service.store.pool import Connection, faults_of
 
 STATEMENT_SECONDS_MAX = 30
@@ -32,7 +33,7 @@ select page.*, migration.event as migration, last.event as last from page
   left join lateral (
       select j.event from journal j
        where j.part = page.part and j.workflow_id = page.workflow_id and j.sequence is not null
-       order by (convert_from(j.event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1
+       {LAST_CHANGE}
   ) as last on migration.event is not null
  order by page.part, page.workflow_id
 """  # noqa: S608 - names of ours

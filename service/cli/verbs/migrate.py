@@ -23,7 +23,7 @@ from service.store.definitions import list_definitions
 from service.store.load import load_definition
 from service.store.migrating import STATEMENT_SECONDS_MAX, MovedWorkflows, OpenWorkflows, count_open
 from service.store.pool import Connection
-from service.store.reads import reading
+from service.store.reads import clocks, reading
 from service.store.sla_config import load_configured
 
 Document = dict[str, Any]
@@ -76,7 +76,7 @@ def migrate(
             if run.problem is not None:
                 raise RefusedError(run.problem)
             if dry_run:
-                return await _foresee(run, connection, as_json=as_json)
+                return await _foresee(run, connection, chosen, as_json=as_json)
             return await _carry_out(run, connection, chosen, batch, Pace(silence_s_max=give_up), as_json=as_json)
 
     document, code = run_verb(work())
@@ -86,8 +86,8 @@ def migrate(
         raise typer.Exit(code)
 
 
-async def _foresee(run: Run, connection: Connection, *, as_json: bool) -> tuple[Document, Exit]:
-    now = await connection.fetchval("select clock_timestamp()")
+async def _foresee(run: Run, connection: Connection, chosen: Settings, *, as_json: bool) -> tuple[Document, Exit]:
+    now = chosen.decision_clock.now(*await clocks(connection, 0))
     promising = Promising(await load_configured(connection), await every_calendar(connection), now)
     with _progress(run, None) as report:
         found = await foresee(run, _source(run, connection), promising, report=report)
