@@ -17,7 +17,7 @@ from contracts.dead_letters import DeadLetterReason
 from domain.decision import Facts
 from domain.instants import written
 from handlers.decode import Readable, Received, Unreadable, decode
-from handlers.faults import Fault, Poison
+from handlers.faults import Fault, Overlong, Poison
 from handlers.isolation import isolated
 from handlers.judgement import Given, Judgement
 from handlers.limits import Limits
@@ -97,8 +97,9 @@ class CommandsHandler:
         """Decide and apply records that follow each other in one partition, after those parked that are due.
 
         `applied` hears of each commit. A record the store cannot hold is found by halving and is answered, or becomes
-        a dead letter; one on which our own code fails is parked. A tick that finds nothing to do writes nothing.
-        Records from the returned offset on are not taken: there is no room to park them while guards answer.
+        a dead letter; one on which our own code fails is parked; what takes the store too long is taken in halves.
+        A tick that finds nothing to do writes nothing. Records from the returned offset on are not taken: there is no
+        room to park them while guards answer.
         """
         if wakeup.tick is not None and not self.clock.logical:
             parking.look(wakeup.tick.tick.time)
@@ -155,8 +156,11 @@ class CommandsHandler:
     async def _attempt(
         self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking
     ) -> Taken | Exception:
-        """Take one turn, or return what is wrong with one of its records: poison, or a failure of our own code."""
-        limits = self.limits
+        """Take one turn, or return what is wrong with one of its records: poison, or a failure of our own code.
+
+        Several together may be too many for the time that the store gives a statement.
+        """
+        limits, together = self.limits, len(records) > 1
         try:
             while True:
                 outcome = await self._one_turn(owned, records, wakeup, parking, limits)
@@ -168,6 +172,10 @@ class CommandsHandler:
                     await parking.answered(min(limits.guard_budget_seconds, outcome.left_seconds))
         except Poison as poison:
             return poison
+        except Overlong as overlong:
+            if not together:
+                raise
+            return overlong
         except Fault:
             raise
         except Exception as failure:  # noqa: BLE001 - whatever it is, it must not cost its neighbours their outcome

@@ -3,6 +3,7 @@
 Fault
 ├── Transient            back off, claim again, read the records again
 │   ├── Fenced           another owner took the partition, or our own turn was already applied
+│   ├── Overlong         one statement took too long and was given up: take less at once
 │   └── OutcomeUnknown   the connection was lost while a turn was being applied
 ├── Poison               the store refuses these values: isolate the record by halving
 └── Parted               the log and the store no longer belong together: halt the partition, alert
@@ -19,6 +20,10 @@ class Transient(Fault):
 
 class Fenced(Transient):
     """The partition's row is no longer as this owner left it; nothing was written."""
+
+
+class Overlong(Transient):
+    """A statement was ended because it took too long; nothing was written."""
 
 
 class OutcomeUnknown(Transient):

@@ -22,7 +22,7 @@ from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
 from handlers.decode import Readable, decode
-from handlers.faults import Fault
+from handlers.faults import Fault, Overlong
 from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecord, SlaRow, Store, Timer, Turn, Wanted
 from handlers.ticks import Clock, ReceivedTick
 from handlers.written import consequence_rows, event_row, forward_row
@@ -37,6 +37,10 @@ POSTPONED = timedelta(minutes=1)
 """How long a timer waits on which our own code failed."""
 
 log = structlog.get_logger()
+
+
+Due = tuple[str, list[str]]
+"""A workflow, and the SLAs of it whose timers are due."""
 
 
 class Fired(NamedTuple):
@@ -102,7 +106,7 @@ async def fire(
     by_workflow: dict[str, list[str]] = {}
     for timer in timers[:TIMERS_OF_MANY] if many else timers:
         by_workflow.setdefault(timer.workflow_id, []).append(timer.name)
-    loaded = await store.load(owned, Wanted(sorted(by_workflow), (), ()))
+    loaded, due = await _load(store, owned, list(by_workflow.items()))
     if clock.believed(tick, loaded.now) != tick.tick.time:
         return Fired(owned, more=False)
     now = clock.now(loaded.now, owned.tick_time)
@@ -112,7 +116,6 @@ async def fire(
     for record in delayed:
         turn.unparked.append(record.parked)
         turn.rows.append(resent_row(record, owned.part))
-    due = list(by_workflow.items())
     applying: asyncio.Task[Ownership] | None = None
     try:
         for first in range(0, max(len(due), 1), WORKFLOWS_A_TURN):
@@ -128,7 +131,18 @@ async def fire(
     finally:
         if applying is not None:
             applying.cancel()  # what the store has begun it ends: the next claim finds it
-    return Fired(owned, more=many or len(delayed) == DELAYED_AT_ONCE)
+    return Fired(owned, more=many or len(due) < len(by_workflow) or len(delayed) == DELAYED_AT_ONCE)
+
+
+async def _load(store: Store, owned: Ownership, due: list[Due]) -> tuple[Loaded, list[Due]]:
+    """Load the workflows of due timers, fewer where they take the store too long; returns those too."""
+    while True:
+        try:
+            return await store.load(owned, Wanted(sorted(name for name, _ in due), (), ())), due
+        except Overlong:
+            if len(due) <= 1:
+                raise
+            due = due[: len(due) // 2]
 
 
 async def _apply(

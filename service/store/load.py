@@ -29,15 +29,23 @@ select 4, d.name, null, null, null, max(d.version), null
 union all
 select 5, null, null, null, null, null, clock_timestamp()
 """
-# The last change of a workflow's journal j: what comes of it, or of time alone, has its version and comes after it.
-LAST_CHANGE = "order by (convert_from(j.event, 'UTF8')::jsonb ->> 'version')::bigint desc, j.sequence limit 1"
+# The last change of a workflow w: the first of the events that have its version, for what comes of a change, or of
+# time alone, has its version and comes after it. An event ends in these two fields, since its keys are in order: so
+# no JSON is read, and of the history no more than what came after that change.
+_ENDING = """convert_to(format('"version":%s,"workflow_id":%s}', w.version, to_json(w.workflow_id)), 'UTF8')"""
+_OF_W = "j.part = w.part and j.workflow_id = w.workflow_id and j.sequence is not null"
+LAST_CHANGE = f"""
+select j.event from journal j
+ where {_OF_W} and j.sequence > coalesce((
+       select j.sequence from journal j
+        where {_OF_W} and substring(j.event from octet_length(j.event) - octet_length({_ENDING}) + 1) <> {_ENDING}
+        order by j.sequence desc limit 1), 0)
+ order by j.sequence limit 1
+"""  # noqa: S608 - names of ours
 LAST_EVENTS = f"""
-select wanted.id, last.event from unnest($2::text[]) as wanted (id) cross join lateral (
-    select event from journal j
-     where j.part = $1 and j.workflow_id = wanted.id and j.sequence is not null
-     {LAST_CHANGE}
-) as last
-"""  # noqa: S608 - an order of ours
+select w.workflow_id as id, last.event from workflow w cross join lateral ({LAST_CHANGE}) as last
+ where w.part = $1 and w.workflow_id = any ($2::text[])
+"""  # noqa: S608 - as above
 DEFINITION = "select body from definition where name = $1 and version = $2"
 
 

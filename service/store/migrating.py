@@ -21,21 +21,17 @@ select part, workflow_id, body from workflow
 """
 _MIGRATIONS = f"j.sequence is not null and j.type like '%.{EVENT_TYPE}' and position($4::bytea in j.event) > 0"
 _MIGRATED = f"""
-with page as (
-    select part, workflow_id, body from workflow
+with w as (
+    select part, workflow_id, version, body from workflow
      where (part, workflow_id) > ($1, $2) and definition = $3 order by part, workflow_id limit $5
 )
-select page.*, migration.event as migration, last.event as last from page
+select w.*, migration.event as migration, last.event as last from w
   left join lateral (
       select j.event from journal j
-       where j.part = page.part and j.workflow_id = page.workflow_id and {_MIGRATIONS} order by j.sequence desc limit 1
+       where j.part = w.part and j.workflow_id = w.workflow_id and {_MIGRATIONS} order by j.sequence desc limit 1
   ) as migration on true
-  left join lateral (
-      select j.event from journal j
-       where j.part = page.part and j.workflow_id = page.workflow_id and j.sequence is not null
-       {LAST_CHANGE}
-  ) as last on migration.event is not null
- order by page.part, page.workflow_id
+  left join lateral ({LAST_CHANGE}) as last on migration.event is not null
+ order by w.part, w.workflow_id
 """  # noqa: S608 - names of ours
 _THESE = """
 select w.body from workflow_id r join workflow w on w.part = r.part and w.workflow_id = r.workflow_id

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from handlers.faults import Fault, Fenced, Poison, Transient
+from handlers.faults import Fault, Fenced, Overlong, Poison, Transient
 
 SCHEMA = "turnstile"
 FENCED = "TS001"
 CONFLICT = "TS002"
+CANCELED = "57014"  # by its statement timeout, as a rule
 APPLY_SECONDS_MAX = 5
 READ_SECONDS_MAX = 2
 OPEN_SECONDS_MAX = 15.0
@@ -112,6 +113,8 @@ def _fault(error: asyncpg.PostgresError) -> Fault:
         return Transient(f"{state}: {error}")
     if state == FENCED:
         return Fenced(str(error))
+    if state == CANCELED:
+        return Overlong(f"{state}: {error}")
     if state[:2] in _TRANSIENT_CLASSES:
         return Transient(f"{state}: {error}")
     if state[:2] in _POISON_CLASSES:

@@ -20,7 +20,7 @@ from domain.idempotency import Remembered
 from domain.sla import SlaRecord, parse_record
 from domain.sla_config import Configured, SlaConfig
 from domain.workflow import Workflow, dump, parse
-from handlers.faults import Fenced, Poison
+from handlers.faults import Fenced, Overlong, Poison
 from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Timer, Turn, Wanted
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -74,6 +74,7 @@ class MemoryStore:
     slas_configured: list[SlaConfig] = field(default_factory=list)
     slas: dict[tuple[int, str, str, int], SlaRecord] = field(default_factory=dict)
     timers: dict[tuple[int, str, str], Timer] = field(default_factory=dict)
+    loaded_max: int | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -104,7 +105,9 @@ class MemoryStore:
         return self.rows[part]
 
     async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
-        """Read everything a turn needs."""
+        """Read everything a turn needs; more than `loaded_max` workflows take too long."""
+        if self.loaded_max is not None and len(wanted.workflow_ids) > self.loaded_max:
+            raise Overlong(f"{len(wanted.workflow_ids)} workflows")
         bodies = {key: self.workflows.get((owned.part, key)) for key in wanted.workflow_ids}
         return Loaded(
             now=self.now,

@@ -14,7 +14,7 @@ from domain.decision import Facts
 from domain.instants import written
 from handlers.commands import Wakeup
 from handlers.decode import Unreadable
-from handlers.faults import Poison, Transient
+from handlers.faults import Overlong, Poison, Transient
 from handlers.limits import Limits
 from handlers.placement import partition_of
 from handlers.ports import JournalRow, Ownership, Place, Turn
@@ -606,6 +606,16 @@ async def test_a_fault_leaves_everything_as_it_was() -> None:
     with pytest.raises(Transient):
         await turns.take(sent(create("w")))
     assert ([], {}) == (turns.taken, turns.store.workflows)
+
+
+async def test_what_takes_the_store_too_long_at_once_is_taken_in_halves() -> None:
+    """Each command has its outcome, in order; where one alone takes too long, it is for whoever claims again."""
+    turns = Turns(MemoryStore(loaded_max=2))
+    turns.store.add(compiled(door()))
+    assert 7 * ["accepted"] == await turns.outcomes(*(sent(create(f"w{index}")) for index in range(7)))
+    turns.store.loaded_max = 0
+    with pytest.raises(Overlong):
+        await turns.take(sent(create("one more")))
 
 
 @pytest.mark.parametrize("version", [None, 1, 2])

@@ -265,6 +265,18 @@ async def test_a_storm_is_taken_in_bounded_turns() -> None:
     assert 2 * few + rest == len(breached_once(turns))
 
 
+async def test_workflows_that_take_the_store_too_long_at_once_are_taken_a_few_at_a_time() -> None:
+    """Each breaches once, in as many turns as that needs."""
+    turns = doors(PROMISE | {"ladder": []})
+    await turns.take(*(at(START, create(f"w{each}")) for each in range(20)))
+    turns.store.now = START + 2 * HOUR
+    turns.store.loaded_max = 6
+    fired = 0
+    while (await turns.fire(tick_at(turns.store.now)))[1]:
+        fired += 1
+    assert (20, 3) == (len(breached_once(turns)), fired)
+
+
 def breached_once(turns: Turns) -> set[str]:
     """Return the workflows that were breached, none of them twice."""
     found = [each["workflow_id"] for each in events(turns.store.journal[0]) if each["event_type"] == "SLA_BREACHED"]

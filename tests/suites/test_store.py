@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 import pytest
 
+from domain.canonical import canonical
 from domain.decision import Facts
 from domain.definition import Definition, compile_document
 from domain.idempotency import Remembered
@@ -529,6 +530,26 @@ async def test_the_latest_version_of_each_definition_is_loaded(bench: Bench) -> 
         found.version for version in (1, 2, 3) if (found := await bench.store.definition(DOOR, version)) is not None
     ]
     assert None is await bench.store.definition(DOOR, 4)
+
+
+@pytest.mark.parametrize("name", ["w", 'a "b" \\ c', "\n\t\x01\x7f\u2028 é \N{GRINNING FACE}"])
+async def test_the_last_change_is_found_behind_what_came_of_it(bench: Bench, name: str) -> None:
+    """The first event of the workflow's version, whatever its id and whatever events look like inside."""
+    owned = await bench.store.claim(0, 1)
+    inside = canonical({"version": 3, "workflow_id": name}).decode()
+    told = [(1, 1, "made"), (2, 2, inside), (3, 2, "at risk"), (4, 3, "migrated"), (5, 3, inside), (6, 3, "breached")]
+    events = [
+        {"message": message, "metadata": {"deep": [inside, {"version": 3, "workflow_id": name}]}, "sequence": sequence}
+        | {"version": version, "workflow_id": name}
+        for sequence, version, message in told
+    ]
+    turn = creation(owned, name)
+    turn.created = [workflow(name, version=3)._replace(sequence=6)]
+    row = event_row(turn.created[0])._replace(reply=None, command_id=None)
+    turn.rows = [row._replace(sequence=number, event=canonical(event)) for number, event in enumerate(events, start=1)]
+    owned = await applied(bench, owned, turn)
+    loaded = await bench.store.load(owned, Wanted([name], (), (), [name]))
+    assert {name: events[3]} == loaded.last_events
 
 
 async def test_the_clock_is_aware_and_does_not_go_back(bench: Bench) -> None:
