@@ -76,13 +76,14 @@ PACE = Pace()
 
 
 class Refused(NamedTuple):
-    """A command that was rejected; `asks` is the target state, None for a creation."""
+    """A command that was rejected; `asks` is the target state, None for a creation; `duplicate` as the reply says."""
 
     workflow_id: str
     command_id: str
     asks: str | None
     code: Code
     message: str
+    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,9 @@ class _Tally:
         self.rejected[reply.rejection.code] += 1
         if len(self.rejections) < REJECTIONS_MAX:
             code, message = reply.rejection.code, reply.rejection.message
-            self.rejections.append(Refused(command.workflow_id, command.command_id, command.asks, code, message))
+            self.rejections.append(
+                Refused(command.workflow_id, command.command_id, command.asks, code, message, reply.duplicate)
+            )
         return True
 
     def result(self) -> DriveResult:

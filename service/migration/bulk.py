@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from contracts.rejections import Code
@@ -63,15 +64,17 @@ class Foreseen:
 
 @dataclass(slots=True)
 class Totals:
-    """What a run did: workflows = accepted + the sum of `refused` + unanswered.
+    """What a run did: workflows = accepted + the sum of `refused` + overtaken + unanswered.
 
-    `conflicts` counts the commands that met a change since their workflow was read, and were sent anew;
-    `duplicates` those whose outcome an earlier run had brought about.
+    `overtaken` counts the workflows that somebody else moved or closed first, `conflicts` the commands that met a
+    change since their workflow was read, and were sent anew; `duplicates` those whose outcome an earlier run had
+    brought about.
     """
 
     workflows: int = 0
     accepted: int = 0
     refused: Counter[Code] = field(default_factory=Counter)
+    overtaken: int = 0
     conflicts: int = 0
     duplicates: int = 0
     unanswered: int = 0
@@ -80,22 +83,21 @@ class Totals:
     @property
     def settled(self) -> int:
         """Count those that have their outcome."""
-        return self.accepted + self.refused.total()
+        return self.accepted + self.refused.total() + self.overtaken
 
-    def add(self, result: DriveResult, *, again: bool) -> list[str]:
-        """Take a batch's replies; returns the workflows that changed meanwhile, if these are to be sent `again`."""
+    def add(self, result: DriveResult, asked_again: Callable[[Refused], bool]) -> list[Refused]:
+        """Take a batch's replies; returns the refusals that are asked again, and so are not counted."""
+        again = [] if result.unanswered else [each for each in result.rejections if asked_again(each)]
         self.accepted += result.accepted
-        self.duplicates += result.duplicates
+        self.duplicates += result.duplicates - sum(each.duplicate for each in again)
         self.unanswered += result.unanswered
         self.refused.update(result.rejected)
-        refused = list(result.rejections)
-        changed = [each.workflow_id for each in refused if again and each.code is Code.VERSION_CONFLICT]
-        self.conflicts += len(changed)
-        self.refused[Code.VERSION_CONFLICT] -= len(changed)
-        shown = [each for each in refused if each.workflow_id not in changed]
-        self.examples.extend(shown[: SHOWN_MAX - len(self.examples)])
+        self.refused.subtract(each.code for each in again)
         self.refused = +self.refused
-        return changed
+        self.conflicts += sum(each.code is Code.VERSION_CONFLICT for each in again)
+        shown = [each for each in result.rejections if each not in again]
+        self.examples.extend(shown[: SHOWN_MAX - len(self.examples)])
+        return again
 
 
 async def foresee(run: Run, source: Source, promising: Promising, *, report: Report = lambda _: None) -> Foreseen:
@@ -138,8 +140,8 @@ async def carry_out(
 ) -> Totals:
     """Send a run's commands, batch by batch, each after the replies to the one before; a silence ends it.
 
-    What was changed between reading and deciding is read and sent again. An undo is not: what was changed since the
-    migration stays as it is.
+    What was changed between reading and deciding is read and sent again, if the run is still about it. An undo is not:
+    what was changed since the migration stays as it is. What an earlier run was refused is asked once more.
     """
     totals = Totals()
 
@@ -148,13 +150,25 @@ async def carry_out(
 
     async for page in source.pages(batch):
         totals.workflows += len(page)
-        waiting, tries_left = page, 1 if run.undo else TRIES_MAX
+        waiting, asked, tries_left = page, run, 1 if run.undo else TRIES_MAX
         while waiting:
             tries_left -= 1
-            commands = [run.command(each) for each in waiting]
+            commands = [asked.command(each) for each in waiting]
             result = await drive_over(wire, commands, report=settled, total=len(commands), pace=pace)
-            changed = totals.add(result, again=tries_left > 0 and not result.unanswered)
+            again = totals.add(result, partial(_asked_again, run=asked, tries_left=tries_left))
             if result.unanswered:
                 return totals
-            waiting = await source.these(changed) if changed else []
+            changed = [each.workflow_id for each in again if each.code is Code.VERSION_CONFLICT]
+            refused = {each.workflow_id for each in again}.difference(changed)
+            fresh = [each for each in await source.these(changed) if run.is_about(each.workflow)] if changed else []
+            totals.overtaken += len(changed) - len(fresh)
+            waiting = [*(each for each in waiting if each.workflow.workflow_id in refused), *fresh]
+            asked = run.asked_anew() if refused else asked
     return totals
+
+
+def _asked_again(refused: Refused, *, run: Run, tries_left: int) -> bool:
+    """Whether a refusal says nothing of now: the workflow has changed, or an earlier run was refused."""
+    if refused.code is Code.VERSION_CONFLICT:
+        return tries_left > 0
+    return refused.duplicate and run.anew is None

@@ -4,10 +4,10 @@ Ids follow from what is asked and from the workflow's version, so that a run tha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import orjson
 
@@ -23,6 +23,7 @@ from domain.rejections import Refusal
 from domain.sla import Calendars
 from domain.sla_config import Configured, promised
 from domain.sla_events import Change, attend
+from domain.workflow import Workflow
 from service.event_logs.commands import Outgoing
 from service.store.migrating import Standing
 
@@ -52,6 +53,8 @@ class Run:
     reason: str
     by: str | None = None
     undo: bool = False
+    anew: UUID | None = None
+    """Of a run that asks what an earlier one was refused: it may be allowed by now, under an id that is not bound."""
 
     @property
     def definition(self) -> str:
@@ -68,6 +71,14 @@ class Run:
     def problem(self) -> str | None:
         """Say what is wrong with the mapping, None if nothing is."""
         return problem_of_states(self.states, self.versions[self.from_version], self.versions[self.to_version])
+
+    def is_about(self, workflow: Workflow) -> bool:
+        """Whether a workflow is to be moved, as it stands: somebody else may have moved or closed it meanwhile."""
+        return workflow.definition_version == self.from_version and workflow.completed_at is None
+
+    def asked_anew(self) -> "Run":
+        """Return the same run under ids that no command had."""
+        return replace(self, anew=uuid4())
 
     def body(self, standing: Standing) -> JsonObject:
         """Return the command for a workflow as it stands; an undo expects it as the run has left it."""
@@ -88,7 +99,7 @@ class Run:
             **way,
             **{name: value for name, value in optional.items() if value is not None},
         }
-        return {"command_id": str(uuid5(UUID(self.correlation_id), canonical(body).decode())), **body}
+        return {"command_id": str(uuid5(self.anew or UUID(self.correlation_id), canonical(body).decode())), **body}
 
     def command(self, standing: Standing) -> Outgoing:
         """Return the command as it is sent."""

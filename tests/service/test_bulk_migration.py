@@ -121,7 +121,7 @@ async def carried_out(run: Run, shop: Shop, *, batch: int = 4) -> Totals:
     """Carry a run out, and see that its totals add up."""
     shop.undone = run if run.undo else None
     totals = await carry_out(run, shop, shop, batch=batch, pace=PACE)
-    assert totals.workflows == totals.accepted + totals.refused.total() + totals.unanswered
+    assert totals.workflows == totals.accepted + totals.refused.total() + totals.overtaken + totals.unanswered
     return totals
 
 
@@ -243,12 +243,28 @@ async def test_a_silence_ends_it_and_starting_again_doubles_nothing(shop: Shop) 
     assert (9, 9) == (len(migrated), len(set(migrated)))
 
 
-async def test_starting_again_repeats_what_was_refused(shop: Shop) -> None:
-    """The same command id gets the stored answer; with another reason it is asked anew."""
+async def test_starting_again_asks_anew_what_was_refused(shop: Shop) -> None:
+    """What an earlier run was told is not what counts now, nor an outcome that it brought about."""
     await carried_out(bulk(states={}), shop)
     again = await carried_out(bulk(states={}), shop)
-    assert (3, 3, {Code.INVALID_TRANSITION: 3}) == (again.workflows, again.duplicates, dict(again.refused))
-    assert 0 == (await carried_out(bulk(states={}, reason="now"), shop)).duplicates
+    assert (3, 0, {Code.INVALID_TRANSITION: 3}) == (again.workflows, again.duplicates, dict(again.refused))
+
+
+async def test_what_somebody_else_migrates_first_is_left_alone(shop: Shop) -> None:
+    """A run is about the workflows on one version: those that another run takes to a third stay there."""
+    shop.turns.store.add(compiled(SECOND | {"version": 3}))
+    met: set[str] = set()
+
+    def first(name: str) -> Sequence[dict[str, Any]]:
+        new = name in {"w00", "w01"} - met
+        met.add(name)
+        way = command("migrate_workflow", name, 1, to_version=3, states={"ajar": "wide"}, reason="first")
+        return [way] if new else ()
+
+    shop.meddle = first
+    totals = await carried_out(bulk(), shop)
+    assert (9, 7, 2, 2) == (totals.workflows, totals.accepted, totals.overtaken, totals.conflicts)
+    assert [3, 3] == [shop.workflows[name].definition_version for name in ("w00", "w01")]
 
 
 async def test_an_undo_leaves_what_was_touched(shop: Shop) -> None:
@@ -286,6 +302,12 @@ async def test_an_undo_foresees_the_limit(shop: Shop) -> None:
     await shop.turns.take(*(sent(create(f"v{number}")) for number in range(13)))
     plan, totals = await foreseen(back, shop), await carried_out(back, shop)
     assert ({("gone", Code.LIMIT_REACHED): 2}, {Code.LIMIT_REACHED: 2}) == (dict(plan.refused), dict(totals.refused))
+    for name in ("v0", "v1"):
+        await shop.turns.take(
+            sent(command("migrate_workflow", name, 1, to_version=1, reason="to end")), sent(move(name, "brick"))
+        )
+    plan, totals = await foreseen(back, shop), await carried_out(back, shop)
+    assert (2, 2, {}) == (plan.moves.total(), totals.accepted, dict(totals.refused))
 
 
 def test_the_id_of_a_command_follows_from_what_is_asked() -> None:

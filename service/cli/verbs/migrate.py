@@ -134,6 +134,7 @@ async def _carry_out(
         "workflows": totals.workflows,
         "moved": totals.accepted,
         "refused": refused,
+        "overtaken": totals.overtaken,
         "unanswered": totals.unanswered,
         "conflicts": totals.conflicts,
         "duplicates": totals.duplicates,
@@ -154,6 +155,8 @@ def _source(run: Run, connection: Connection) -> Source:
 def _say(run: Run, totals: Totals, document: Document) -> None:
     done = "went back" if run.undo else "moved"
     OUT.print(f"{totals.workflows} workflows: {totals.accepted} {done}", markup=False)
+    if totals.overtaken:
+        OUT.print(f"{totals.overtaken} were moved or closed by somebody else first, and stay as they are", markup=False)
     if totals.conflicts:
         OUT.print(f"{totals.conflicts} commands met a change meanwhile and were sent anew", markup=False)
     if totals.duplicates:
