@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts.topics import Topics
+from handlers.decode import ids_of
 from service.broker.cluster import TopicsError, admin
 from service.broker.cursor import cursor_group, read_cursor
 
@@ -56,7 +57,8 @@ class Reader:
         async for records in self._read(key, offset, offset + 1):
             for record in records:
                 if record.offset == offset:
-                    return _text(record, "command_id")
+                    found = ids_of(record)
+                    return None if found is None else found.command_id
         return None
 
     async def commands(self, part: int, offsets: Collection[int]) -> AsyncIterator[ConsumerRecord]:
@@ -122,11 +124,3 @@ async def reading(
 def _named(record: ConsumerRecord) -> tuple[str, int, str]:
     body = orjson.loads(record.value)
     return str(body["workflow_id"]), int(body["sequence"]), str(body["event_id"])
-
-
-def _text(record: ConsumerRecord, name: str) -> str | None:
-    try:
-        value = orjson.loads(record.value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return str(value[name]) if isinstance(value, dict) and name in value else None

@@ -78,8 +78,12 @@ async def prepare(chosen: Settings, given: Endpoints) -> None:
 
 
 async def migrate(database_url: str) -> SchemaState:
-    """Bring the schema to this build's version, and apply the definitions and SLAs that come with it."""
+    """Bring the schema to this build's version, and apply the definitions and SLAs that come with it.
+
+    Raises SchemaError, and writes nothing, where the schema is a later build's that does not take this one any more.
+    """
     state = await schema.migrate(database_url)
+    schema.must_fit(state)
     async with writing(database_url) as opened:
         for text in shipped().values():
             await _apply_shipped(opened, text)

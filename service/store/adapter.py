@@ -76,17 +76,19 @@ class PostgresStore:
             if len(self._definitions) >= DEFINITIONS_KEPT:
                 self._definitions.clear()
             self._definitions[(name, version)] = found
+            self._newest = {}  # it may be made for a calendar that was applied just before it
         return found
 
     async def calendar(self, name: str, version: int | None) -> Calendar | None:
         """Return a calendar's version, compiled once; which one is the newest is asked once a second."""
         if version is None:
-            found, asked = self._newest.get(name, (None, 0.0))
+            newest = self._newest  # which another turn may begin anew while this one asks
+            found, asked = newest.get(name, (None, 0.0))
             now = asyncio.get_running_loop().time()
             if found is None or now - asked > NEWEST_SECONDS:
                 async with self._connection() as connection:
                     found = await newest_calendar(connection, name)
-                self._newest[name] = found, now
+                newest[name] = found, now
             version = found
         if version is None:
             return None
@@ -105,7 +107,10 @@ class PostgresStore:
         kept, asked = self._configured
         if asked is None or now - asked > NEWEST_SECONDS:
             async with self._connection() as connection:
-                kept = await load_configured(connection, kept)
+                found = await load_configured(connection, kept)
+            if found.versions.keys() != kept.versions.keys():
+                self._newest = {}  # as above
+            kept = found
             self._configured = kept, now
         return kept
 

@@ -32,9 +32,12 @@ select workflow_id, sequence, event from journal
  where part = $1 and sequence is not null
    and (workflow_id, sequence) in (select * from unnest($2::text[], $3::bigint[]))
 """
+# What is before an earlier adoption may be of another log, whose offsets were others'.
 DECIDED = """
 select record_offset, reply from journal
- where part = $1 and reply is not null and record_offset between $2 and $3 order by seq desc limit 1
+ where part = $1 and reply is not null and record_offset between $2 and $3
+   and seq > coalesce((select max(seq) from journal where part = $1 and kind = 'adopted'), 0)
+ order by seq desc limit 1
 """
 
 

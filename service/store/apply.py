@@ -14,7 +14,7 @@ from domain.workflow import Workflow, dump
 from handlers.faults import Fenced, OutcomeUnknown
 from handlers.ports import JournalRow, Ownership, SlaRow, Turn
 from handlers.written import kept_headers
-from service.store.pool import CONFLICT, Connection, Pool, faults_of
+from service.store.pool import CONFLICT, DEADLOCK, Connection, Pool, faults_of
 
 APPLY = f"select apply_v3({', '.join(f'${number}' for number in range(1, 71 + 1))})"
 LOCK_PARTITION = "select 1 from partition where part = $1 and epoch = $2 and turn = $3 for update"
@@ -32,6 +32,8 @@ async def apply(connection: Connection, owned: Ownership, turn: Turn) -> Ownersh
         try:
             first_seq = await connection.fetchval(APPLY, *arguments(owned, turn))
         except asyncpg.PostgresError as error:
+            if error.sqlstate == DEADLOCK:  # over an id, with a turn under the lock of a counter: nothing was written
+                return Facts()
             if error.sqlstate != CONFLICT:
                 raise
             detail = orjson.loads(error.detail or "{}")

@@ -13,13 +13,16 @@ from service.store.pool import Connection, faults_of
 
 LOOKED_BACK_ROWS = 10_000
 """More than a turn writes."""
-LAST = """
+# What is before an adoption may be of another log, whose offsets were others'.
+_ADOPTED = "coalesce((select max(seq) from journal where part = $1 and kind = 'adopted' and seq >= $3), 0)"
+LAST = f"""
 (select reply, command_id from journal
-  where part = $1 and record_offset = $2 and seq >= $3 and reply is not null order by seq desc limit 1)
+  where part = $1 and record_offset = $2 and seq >= $3 and seq > {_ADOPTED} and reply is not null
+  order by seq desc limit 1)
 union all
 select null, command_id from parked where part = $1 and record_offset = $2 and command_id is not null
 limit 1
-"""
+"""  # noqa: S608 - a name of ours
 
 
 class WrongClusterError(Exception):

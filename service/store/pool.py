@@ -16,6 +16,7 @@ from handlers.faults import Fault, Fenced, Overlong, Poison, Transient
 SCHEMA = "turnstile"
 FENCED = "TS001"
 CONFLICT = "TS002"
+DEADLOCK = "40P01"
 CANCELED = "57014"  # by its statement timeout, as a rule
 APPLY_SECONDS_MAX = 5
 READ_SECONDS_MAX = 2

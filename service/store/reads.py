@@ -40,17 +40,22 @@ select event from journal
  where part = (select part from workflow_id where workflow_id = $1)
    and workflow_id = $1 and sequence > $2 order by sequence limit $3
 """
-# What an SLA or a command on it tells meanwhile brings a workflow nowhere.
+# What an SLA or a command on it tells meanwhile brings a workflow nowhere. Only what has the field's name is parsed:
+# metadata may be large, and there may be much of it.
 _LAST_CHANGE = """
 select part, seq, decided_at, event from journal
  where part = (select part from workflow_id where workflow_id = $1)
-   and workflow_id = $1 and sequence is not null and convert_from(event, 'UTF8')::json -> 'to_state' is not null
+   and workflow_id = $1 and sequence is not null
+   and case when position('"to_state":'::bytea in event) > 0
+            then convert_from(event, 'UTF8')::json -> 'to_state' is not null end
  order by sequence desc limit 1
 """
 _GUARDED = """
 select event from journal
  where part = (select part from workflow_id where workflow_id = $1)
-   and workflow_id = $1 and sequence is not null and convert_from(event, 'UTF8')::json -> 'verdict' is not null
+   and workflow_id = $1 and sequence is not null
+   and case when position('"verdict":'::bytea in event) > 0
+            then convert_from(event, 'UTF8')::json -> 'verdict' is not null end
  order by sequence desc limit $2
 """
 _REPLIES = "select part, seq, kind, key, workflow_id, type, record_offset, decided_at, reply from journal"
@@ -77,6 +82,13 @@ select part, record_offset, workflow_id, command_id::text, reason, detail, parke
   from parked where workflow_id = $1 or command_id = $2 order by part, record_offset limit $3
 """
 _LETTERS = "select part, seq, decided_at, {letter} as letter from journal where kind = 'dead_letter'"
+# The page is chosen before the values are taken out: a value may be as large as a record.
+_PAGE_OF_LETTERS = """
+ and (part, seq) in (
+     select part, seq from journal where kind = 'dead_letter'
+      order by decided_at desc, part, seq desc limit $1 offset $2
+ ) order by decided_at desc, part, seq desc
+"""
 _WHOLE = "convert_from(event, 'UTF8')"
 # Base64 has no quotation marks.
 _WITHOUT_VALUE = f"""regexp_replace({_WHOLE}, '"value":"[^"]*"', '"value":null')"""
@@ -275,7 +287,7 @@ async def parked(
 
 async def dead_letters(connection: Connection, *, limit: int = PAGE, offset: int = 0) -> list[DeadLetterRow]:
     """Return dead letters, the newest first, without their values."""
-    query = f"{_LETTERS.format(letter=_WITHOUT_VALUE)} order by decided_at desc, part, seq desc limit $1 offset $2"
+    query = _LETTERS.format(letter=_WITHOUT_VALUE) + _PAGE_OF_LETTERS
     with faults_of():
         rows = await connection.fetch(query, limit, offset)
     return [_letter(row) for row in rows]

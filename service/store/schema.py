@@ -42,12 +42,14 @@ async def state(database_url: str) -> SchemaState:
 
 
 async def check(database_url: str) -> None:
-    """Raise SchemaError unless the schema is the one this build knows."""
-    found = await state(database_url)
+    """Raise SchemaError unless the schema is one that this build works on."""
+    must_fit(await state(database_url))
+
+
+def must_fit(found: SchemaState) -> None:
+    """Raise SchemaError unless this build works on a schema."""
     if found.found is None:
         raise SchemaError("the database has no schema yet: run `turnstile db migrate`")
     if not found.fits:
-        raise SchemaError(
-            f"the database's schema is {found.found}, this build knows {found.known}: "
-            "run `turnstile db migrate`, or start the release that belongs to it"
-        )
+        mend = "run `turnstile db migrate`" if found.found < found.known else "start the release that belongs to it"
+        raise SchemaError(f"the database's schema is {found.found}, this build knows {found.known}: {mend}")

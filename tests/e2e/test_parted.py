@@ -32,9 +32,10 @@ HALT_SECONDS = 60
 
 
 async def create(settings: Settings, endpoints: Endpoints, part: int, number: int) -> list[str]:
-    """Send commands that create workflows on one partition; returns their ids."""
+    """Send commands that create workflows on one partition, ids in capitals as some write them; returns their names."""
     names = ids_on(part, number, partitions=settings.partitions)
-    await send(endpoints, settings.topics.commands, [put(creation(name), part) for name in names])
+    bodies = [body | {"command_id": body["command_id"].upper()} for body in map(creation, names)]
+    await send(endpoints, settings.topics.commands, [put(body, part) for body in bodies])
     return names
 
 

@@ -1,14 +1,19 @@
 """Documents that are applied at the same moment: what they say of each other holds all the same."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from domain.calendar import Calendar
 from service.app import Endpoints
 from service.calendars.files import read_calendar
+from service.definitions.files import read_definition
 from service.slas.files import read_sla
+from service.store.adapter import NEWEST_SECONDS, PostgresStore
 from service.store.calendars import CalendarError, apply_calendar
-from service.store.pool import Connection, open_connection
+from service.store.definitions import apply_definition
+from service.store.pool import Connection, open_connection, open_pool
 from service.store.sla_config import apply_sla
 
 pytestmark = pytest.mark.stack
@@ -24,6 +29,13 @@ name: shop.answering
 version: 1
 definition: alims.workflow
 sla: {name: answer, target: 1d, calendar: shop.office, starts: [created], stops: [completed]}
+"""
+PROMISING = """
+name: shop.desk
+version: 1
+states: {asked: {initial: true}, answered: {terminal: true}}
+transitions: [{name: answer, from: asked, to: answered}]
+slas: [{name: answer, target: 2d, calendar: shop.office}]
 """
 
 
@@ -44,6 +56,40 @@ async def test_a_promise_and_the_calendar_that_would_not_know_its_day(endpoints:
     finally:
         for each in (first, second):
             each.terminate()
+
+
+@pytest.mark.parametrize("promised_by", ["definition", "configuration"])
+async def test_what_promises_by_a_new_calendar_is_not_met_with_the_old_one(
+    endpoints: Endpoints, promised_by: str
+) -> None:
+    """A worker that had just asked for the newest calendar asks again for what was applied after it."""
+    pool = await open_pool(endpoints.database_url, size=2)
+    store = PostgresStore(pool, owner="tests", damper=timedelta())
+    try:
+        async with pool.acquire() as connection:
+            await _calendar(connection, OFFICE)
+            await store.configured()
+            await asyncio.sleep(0.7 * NEWEST_SECONDS)
+            assert 1 == _version(await store.calendar("shop.office", None))
+            await _calendar(connection, SHORTER + "working_day: 8h\n")
+            if promised_by == "definition":
+                promising = read_definition(PROMISING)
+                assert promising.definition is not None, promising.findings
+                await apply_definition(connection, promising, promising.definition, PROMISING, applied_by=None)
+                await store.definition("shop.desk", 1)
+            else:
+                promise = read_sla(PROMISE)
+                assert promise.config is not None, promise.findings
+                await apply_sla(connection, promise, promise.config, PROMISE, applied_by=None)
+                await asyncio.sleep(0.4 * NEWEST_SECONDS)
+                await store.configured()
+        assert 2 == _version(await store.calendar("shop.office", None))
+    finally:
+        await pool.close()
+
+
+def _version(calendar: Calendar | None) -> int | None:
+    return None if calendar is None else calendar.version
 
 
 async def _calendar(connection: Connection, text: str) -> bool:

@@ -422,6 +422,19 @@ async def test_under_the_lock_a_taken_id_is_a_fact_too(bench: Bench) -> None:
     await applied(bench, owned, creation(owned, "new"))
 
 
+async def test_a_turn_under_the_lock_and_one_without_may_want_one_id(bench: Bench) -> None:
+    """One of them has it; the other is told so, or to decide again, and is not given up."""
+    await bench.add(door(max_open=20, version=2))
+    plain, locked = await bench.store.claim(0, 1), await bench.store.claim(1, 1)
+    async with bench.store.locked(locked, [DOOR], ["same"]) as session:
+        waiting = asyncio.create_task(bench.store.apply(plain, creation(plain, "same")))
+        await asyncio.sleep(0.1)
+        outcome = await session.apply(locked, creation(locked, "same"))
+    outcomes = [outcome, await waiting]
+    assert 1 == sum(isinstance(each, Ownership) for each in outcomes)
+    assert all(each.room == {} for each in outcomes if not isinstance(each, Ownership))
+
+
 async def test_under_the_lock_a_full_definition_is_a_fact_too(bench: Bench) -> None:
     """A turn that does not heed the room it was told is not written."""
     await bench.add(door(max_open=1, version=2))

@@ -44,4 +44,8 @@ def _show(state: SchemaState, *, as_json: bool) -> None:
     if as_json:
         say_json({"found": state.found, "known": state.known, "floor": state.floor})
     else:
-        OUT.print(f"schema {state.found}, as this build knows it", markup=False)
+        same = state.found == state.known
+        known = (
+            "as this build knows it" if same else f"of a later build; this one knows {state.known} and may work on it"
+        )
+        OUT.print(f"schema {state.found}, {known}", markup=False)

@@ -69,7 +69,7 @@ async def _explain(connection: Connection, subject: str, *, every: bool, limit: 
             now = [await _workflow(connection, row, every=False, limit=limit) for row in rows]
             return {"command_id": subject, "outcomes": [outcome.reply for outcome in outcomes], "workflows": now}
     waiting = await parked(connection, subject, command_id, limit=limit)
-    if any(each.command_id == subject for each in waiting):
+    if command_id is not None and any(each.command_id == str(command_id) for each in waiting):
         return {"command_id": subject, "parked": _written(waiting)}
     refused = await refusals(connection, subject, limit=limit)
     if refused or waiting:
