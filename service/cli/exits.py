@@ -15,7 +15,7 @@ from service.store.partitions import WrongClusterError
 from service.store.pool import DatabaseUnreachableError
 from service.store.reads import TooSlowError
 from service.store.schema import SchemaError
-from service.store.versions import VersionTakenError
+from service.store.versions import UnreadableVersionError, VersionTakenError
 from service.watch import StuckError
 
 
@@ -54,6 +54,7 @@ EXIT_OF: dict[type[Exception], Exit] = {
     StuckError: Exit.STUCK,
     Fault: Exit.SURROUNDINGS,
     KafkaError: Exit.SURROUNDINGS,
+    UnreadableVersionError: Exit.SURROUNDINGS,
     VersionTakenError: Exit.REFUSED,
     CalendarError: Exit.REFUSED,
     EventLogError: Exit.USAGE,

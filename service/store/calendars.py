@@ -16,7 +16,7 @@ from service.calendars.files import ParsedCalendar, compile_stored
 from service.calendars.public_holidays import source as holidays_source
 from service.slas.files import compile_stored as compile_sla
 from service.store.pool import Connection, faults_of
-from service.store.versions import Stored, is_applied
+from service.store.versions import Stored, UnreadableVersionError, is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body, holidays, holidays_from from calendar"
 
@@ -45,7 +45,7 @@ class StoredCalendar(Stored):
         holidays = {date.fromisoformat(day): name for day, name in orjson.loads(self.holidays).items()}
         found = compile_stored(orjson.loads(self.body), holidays)
         if not isinstance(found, Calendar):
-            raise ValueError(f"calendar {self.name} version {self.version} is not one that this build reads: {found}")  # noqa: TRY004 - no type of an argument is wrong
+            raise UnreadableVersionError(f"calendar {self.name} version {self.version}", found)
         return found
 
 

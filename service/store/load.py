@@ -8,6 +8,7 @@ from domain.workflow import Workflow
 from handlers.faults import Fault
 from handlers.ports import Loaded, Ownership, Place, Wanted
 from service.store.pool import Connection, faults_of
+from service.store.versions import UnreadableVersionError
 
 LOAD = """
 with wanted as materialized (select unnest($2::text[]) as id),
@@ -79,12 +80,12 @@ async def load(connection: Connection, owned: Ownership, wanted: Wanted) -> Load
 
 
 async def load_definition(connection: Connection, name: str, version: int) -> Definition | None:
-    """Load and compile one version of a definition."""
+    """Load and compile one version of a definition; raises UnreadableVersionError."""
     with faults_of():
         body = await connection.fetchval(DEFINITION, name, version)
     if body is None:
         return None
     compiled = compile_document(orjson.loads(body))
     if not isinstance(compiled, Definition):
-        raise Fault(f"{name} version {version} is stored but does not compile: {compiled}")
+        raise UnreadableVersionError(f"definition {name} version {version}", compiled)
     return compiled

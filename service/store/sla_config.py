@@ -9,7 +9,7 @@ from domain.sla_config import NOTHING, Configured, SlaConfig
 from service.slas.files import ParsedSla, compile_stored
 from service.store.calendars import check_promise
 from service.store.pool import Connection, faults_of
-from service.store.versions import Stored, is_applied
+from service.store.versions import Stored, UnreadableVersionError, is_applied
 
 _STORED = "select name, version, digest, applied_at, applied_by, source, body from sla_config"
 
@@ -24,7 +24,7 @@ class StoredSla(Stored):
         """Compile it as it was applied."""
         found = compile_stored(orjson.loads(self.body))
         if not isinstance(found, SlaConfig):
-            raise ValueError(f"SLA {self.name} version {self.version} is not one that this build reads: {found}")  # noqa: TRY004 - no type of an argument is wrong
+            raise UnreadableVersionError(f"SLA {self.name} version {self.version}", found)
         return found
 
 

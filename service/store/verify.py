@@ -18,12 +18,12 @@ from domain.ids import event_id
 from domain.instants import read
 from domain.migration import fault_of
 from domain.workflow import Workflow, dump, parse
-from handlers.faults import Fault
 from service.store import reconcile
 from service.store.adoption import Incarnations, incarnations
 from service.store.load import load_definition
 from service.store.pool import Connection, faults_of, open_connection
 from service.store.problems import SECONDS_MAX, Problems, ask
+from service.store.versions import UnreadableVersionError
 
 WORKFLOWS_AT_ONCE = 500
 COLUMNS = ("root_id", "tenant", "definition", "definition_version", "state", "version")
@@ -139,8 +139,8 @@ async def _definitions(connection: Connection, result: Verified) -> Definitions:
     for name, version in await connection.fetch("select name, version from definition order by name, version"):
         try:
             found[(name, version)] = await load_definition(connection, name, version)
-        except Fault as fault:
-            result.note("definition", str(fault))
+        except UnreadableVersionError as error:
+            result.note("definition", str(error))
     return found
 
 

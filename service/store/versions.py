@@ -26,6 +26,16 @@ class VersionTakenError(Exception):
     """The version is taken by other content."""
 
 
+class UnreadableVersionError(Exception):
+    """A version that is stored and that this build cannot read; no `Fault`: who does not need it can go on."""
+
+    def __init__(self, what: str, findings: object) -> None:
+        super().__init__(
+            f"{what} is not one that this build reads: a later build applied it, which has to take this one's place "
+            f"({findings})"
+        )
+
+
 async def is_applied(connection: Connection, kind: Kind, name: str, version: int, digest: str) -> bool:
     """Say whether a version is stored already, and keep others from storing any until the transaction ends.
 

@@ -3,18 +3,24 @@
 import asyncio
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from domain.calendar import Calendar
+from handlers.commands import CommandsHandler, Taken, Wakeup
+from handlers.ports import ParkReason, Wanted
 from service.app import Endpoints
 from service.calendars.files import read_calendar
 from service.definitions.files import read_definition
 from service.slas.files import read_sla
+from service.store import partitions
 from service.store.adapter import NEWEST_SECONDS, PostgresStore
 from service.store.calendars import CalendarError, apply_calendar
 from service.store.definitions import apply_definition
 from service.store.pool import Connection, open_connection, open_pool
 from service.store.sla_config import apply_sla
+from tests.fakes.machines import create, sent
+from tests.fakes.ports import ScriptedGuards, numbered
 
 pytestmark = pytest.mark.stack
 OFFICE = """
@@ -37,6 +43,7 @@ states: {asked: {initial: true}, answered: {terminal: true}}
 transitions: [{name: answer, from: asked, to: answered}]
 slas: [{name: answer, target: 2d, calendar: shop.office}]
 """
+PROMISELESS = PROMISING[: PROMISING.index("slas:")]
 
 
 async def test_a_promise_and_the_calendar_that_would_not_know_its_day(endpoints: Endpoints) -> None:
@@ -84,6 +91,40 @@ async def test_what_promises_by_a_new_calendar_is_not_met_with_the_old_one(
                 await asyncio.sleep(0.4 * NEWEST_SECONDS)
                 await store.configured()
         assert 2 == _version(await store.calendar("shop.office", None))
+    finally:
+        await pool.close()
+
+
+async def test_a_definition_of_a_later_build_holds_up_nobody_else(endpoints: Endpoints) -> None:
+    """A command that needs it is set aside and tried again; its neighbour in the same turn has its outcome."""
+    pool = await open_pool(endpoints.database_url, size=2)
+    store = PostgresStore(pool, owner="tests", damper=timedelta())
+    try:
+        async with pool.acquire() as connection:
+            await partitions.ensure(connection, cluster_id="c", n_parts=1)
+            parsed = read_definition(PROMISELESS)
+            assert parsed.definition is not None, parsed.findings
+            await apply_definition(connection, parsed, parsed.definition, PROMISELESS, applied_by=None)
+            later = {"name": "shop.desk", "version": 2, "invented": "later"}
+            await connection.execute(
+                "insert into definition (name, version, body, source, digest) values ('shop.desk', 2, $1, $1, '')",
+                orjson.dumps(later).decode(),
+            )
+        handler = CommandsHandler(store, ScriptedGuards())
+        owned = await store.claim(0, 1)
+        parking = await handler.open(owned)
+        records = numbered(
+            [
+                sent(create("new", definition="shop.desk")),
+                sent(create("old", definition="shop.desk", definition_version=1)),
+            ]
+        )
+        taken: list[Taken] = []
+        owned = await handler.take_turn(owned, records, Wakeup(), parking=parking, applied=taken.append)
+        loaded = await store.load(owned, Wanted(["new", "old"], (), ()))
+        assert {"old"} == loaded.workflows.keys()
+        (waiting,) = await store.parked(owned)
+        assert ("new", ParkReason.ERROR) == (waiting.workflow_id, waiting.reason)
     finally:
         await pool.close()
 
