@@ -127,6 +127,16 @@ class CommandsHandler:
             applied=lambda before, after, turn: applied(Taken(after, turn, before.next_seq)),
         )
 
+    async def pass_over(self, owned: Ownership, next_offset: int) -> Ownership:
+        """Note that nothing undecided is before an offset, though what is last there is no command.
+
+        The end of a producer's transaction has an offset too: retention may take it, and then the log starts behind it.
+        """
+        if next_offset <= owned.next_offset:
+            return owned
+        loaded = await self.store.load(owned, Wanted((), (), ()))
+        return (await self._alone(owned, Turn(next_offset, loaded.now))).owned
+
     async def _take(
         self,
         owned: Ownership,

@@ -268,6 +268,13 @@ class Outbox(Protocol):
         ...
 
 
+class LastDecided(NamedTuple):
+    """A command that was decided, or parked: where in the log it was, and its id."""
+
+    offset: int
+    command_id: str
+
+
 class Claims(Protocol):
     """What ownership needs of the store."""
 
@@ -275,8 +282,8 @@ class Claims(Protocol):
         """Become a partition's owner, unless it is halted; raises Fenced for a stale generation."""
         ...
 
-    async def last_decided(self, owned: Ownership) -> str | None:
-        """Return the id of the command just before the next offset, None where the store does not know of one."""
+    async def last_decided(self, owned: Ownership) -> LastDecided | None:
+        """Return the last command before the next offset that the store knows of, None where that is long before."""
         ...
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:

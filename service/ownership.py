@@ -15,7 +15,7 @@ from handlers.commands import CommandsHandler, Taken, Wakeup, not_taken
 from handlers.decode import ids_of
 from handlers.faults import Parted, Transient
 from handlers.parking import Parking
-from handlers.ports import Claims, Log, Ownership, Record
+from handlers.ports import Claims, LastDecided, Log, Ownership, Record
 from handlers.ticks import TicksAhead
 from service.relay import Relay
 from service.telemetry import Telemetry
@@ -134,8 +134,8 @@ class PartitionOwner:
         finally:
             await relay.close()
 
-    async def _recover(self, owned: Ownership, relay: Relay) -> str | None:
-        """Publish what is left, find the place in the log; return the id of the command before it if it is known."""
+    async def _recover(self, owned: Ownership, relay: Relay) -> LastDecided | None:
+        """Publish what is left, find the place in the log; return the command before it if it is known."""
         await relay.start()
         start, end = await self._log.bounds(self.part)
         if not start <= owned.next_offset <= end:
@@ -151,7 +151,9 @@ class PartitionOwner:
                 "see docs/operations.md, parted log",
             )
         last = await self._claims.last_decided(owned) if start < owned.next_offset else None
-        self.inbox.open_at(owned.next_offset - (last is not None))
+        if last is not None and last.offset < start:
+            last = None
+        self.inbox.open_at(owned.next_offset if last is None else last.offset)
         self.phase = Phase.ACTIVE
         self.reason = None
         self._telemetry.halted.labels(self.part).set(0)
@@ -159,7 +161,7 @@ class PartitionOwner:
         return last
 
     async def _take_turns(
-        self, owned: Ownership, last: str | None, relay: Relay, publishing: "asyncio.Task[None]"
+        self, owned: Ownership, last: LastDecided | None, relay: Relay, publishing: "asyncio.Task[None]"
     ) -> None:
         def applied(taken: Taken) -> None:
             relay.committed(taken.first_seq, taken.turn.rows)
@@ -182,8 +184,9 @@ class PartitionOwner:
                     break
                 if self._doubt is not None:
                     raise Transient(self._doubt)
+                unpublished = relay.backlog
                 records = self.inbox.take(self._turn_records_max)
-                if records and records[0].offset < owned.next_offset:
+                while records and records[0].offset < owned.next_offset:
                     await self._recognise(owned, records.pop(0), last)
                 owned = replace(owned, published_seq=relay.cursor)
                 tick, earlier, bad_ticks = self.inbox.take_ticks()
@@ -195,39 +198,49 @@ class PartitionOwner:
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
                     self.inbox.put_back(not_taken(owned, records))
                     self._telemetry.parking(self.part, parking, owned.tick_time)
-                owned = await self._fire(owned, ahead, parking, applied)
+                owned = await self._fire(owned, ahead, parking, applied, unpublished)
         finally:
             parking.close()
             self._telemetry.parking(self.part, None, None)
 
     async def _fire(
-        self, owned: Ownership, ahead: TicksAhead, parking: Parking, applied: Callable[[Taken], None]
+        self,
+        owned: Ownership,
+        ahead: TicksAhead,
+        parking: Parking,
+        applied: Callable[[Taken], None],
+        unpublished: int,
     ) -> Ownership:
-        """Take the steps that are due, so many at a time that commands have their turns between."""
-        tick = ahead.reached(self.inbox.decided(owned.next_offset))
+        """Take the steps that are due, so many at a time that commands have their turns between.
+
+        `unpublished` rows were waiting before the turn that was just taken: what that has left does not count.
+        """
+        decided = self.inbox.decided(owned.next_offset)
+        tick = ahead.reached(decided)
         if tick is None:
             return owned
-        if self._relay is not None and self._relay.backlog > FIRING_BACKLOG_MAX:
+        if unpublished > FIRING_BACKLOG_MAX:
             asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self.inbox.wake)
             return owned
         self._telemetry.slas.reached(self.part, tick.tick.time)
         owned, more = await self._handler.fire(owned, tick, parking=parking, applied=applied)
         if not more:
             ahead.fired()
+            owned = await self._handler.pass_over(owned, decided)
         if more or parking.due:
             self.inbox.wake()
         return owned
 
-    async def _recognise(self, owned: Ownership, record: Record, last: str | None) -> None:
-        """Hold the record before the next offset against the command that was decided there.
+    async def _recognise(self, owned: Ownership, record: Record, last: LastDecided | None) -> None:
+        """Hold a record before the next offset against the command that was decided there.
 
         A topic that was made anew and has grown since has offsets like the old one's, and other records.
         """
         found = ids_of(record)
-        if found is None or found.command_id == last:
+        if last is None or last.offset != record.offset or found is None or found.command_id == last.command_id:
             return
         reason = (
-            f"the store has decided command {last} at offset {record.offset}, the topic holds "
+            f"the store has decided command {last.command_id} at offset {record.offset}, the topic holds "
             f"{found.command_id} there: it was made anew; see docs/operations.md, parted log"
         )
         await self._claims.note_halted(owned, reason)

@@ -8,7 +8,18 @@ from domain.calendar import Calendar
 from domain.decision import Facts
 from domain.definition import Definition
 from domain.sla_config import Configured
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Session, Timer, Turn, Wanted
+from handlers.ports import (
+    JournalRow,
+    LastDecided,
+    Loaded,
+    Ownership,
+    Parked,
+    ParkedRecord,
+    Session,
+    Timer,
+    Turn,
+    Wanted,
+)
 from service.adapters import WholeStore
 
 
@@ -60,8 +71,8 @@ class WrappedStore:
         """Note the cursor."""
         await self.inner.note_published(owned, seq)
 
-    async def last_decided(self, owned: Ownership) -> str | None:
-        """Return the id of the last command decided."""
+    async def last_decided(self, owned: Ownership) -> LastDecided | None:
+        """Return the last command decided."""
         return await self.inner.last_decided(owned)
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:

@@ -11,7 +11,7 @@ from domain.decision import Facts
 from domain.definition import Definition
 from domain.sla_config import Configured
 from handlers.faults import OutcomeUnknown
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
+from handlers.ports import JournalRow, LastDecided, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from service.store import apply as writing
 from service.store import load as reading
 from service.store import partitions
@@ -145,8 +145,8 @@ class PostgresStore:
         async with self._connection() as connection:
             await partitions.note_published(connection, owned.part, owned.epoch, seq)
 
-    async def last_decided(self, owned: Ownership) -> str | None:
-        """Return the id of the command just before the next offset."""
+    async def last_decided(self, owned: Ownership) -> LastDecided | None:
+        """Return the last command before the next offset."""
         async with self._connection() as connection:
             return await partitions.last_decided(connection, owned)
 

@@ -8,20 +8,26 @@ from uuid import UUID, uuid4
 import orjson
 
 from handlers.faults import Fenced, Parted
-from handlers.ports import Ownership
+from handlers.ports import LastDecided, Ownership
 from service.store.pool import Connection, faults_of
 
 LOOKED_BACK_ROWS = 10_000
 """More than a turn writes."""
+LOOKED_BACK_RECORDS = 1_000
+"""More than what leaves no answer, such as the end of a transaction, as a rule follows each other in a log."""
 # What is before an adoption may be of another log, whose offsets were others'.
 _ADOPTED = "coalesce((select max(seq) from journal where part = $1 and kind = 'adopted' and seq >= $3), 0)"
 LAST = f"""
-(select reply, command_id from journal
-  where part = $1 and record_offset = $2 and seq >= $3 and seq > {_ADOPTED} and reply is not null
-  order by seq desc limit 1)
-union all
-select null, command_id from parked where part = $1 and record_offset = $2 and command_id is not null
-limit 1
+select record_offset, reply, command_id from (
+    (select record_offset, reply, command_id from journal
+      where part = $1 and record_offset between $2 and $4 and seq >= $3 and seq > {_ADOPTED} and reply is not null
+      order by record_offset desc, seq desc limit 1)
+    union all
+    (select record_offset, null, command_id from parked
+      where part = $1 and record_offset between $2 and $4 and command_id is not null
+      order by record_offset desc limit 1)
+) as known
+order by record_offset desc limit 1
 """  # noqa: S608 - a name of ours
 
 
@@ -87,6 +93,8 @@ async def ensure(connection: Connection, *, cluster_id: str, n_parts: int) -> No
 async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
     """Take new partitions in; roots that are stored stay where they are. Returns how many were added.
 
+    Whoever owns a partition claims it again, since where a root belongs depends on how many there are.
+
     Raises WrongClusterError on another cluster's store, or where partitions would go.
     """
     with faults_of():
@@ -103,7 +111,9 @@ async def grow(connection: Connection, *, cluster_id: str, n_parts: int) -> int:
                 "insert into partition (part, n_parts, cluster_id, incarnation) values ($1, $2, $3, $4)",
                 [(part, n_parts, cluster_id, uuid4()) for part in range(known, n_parts)],
             )
-            await connection.execute("update partition set n_parts = $1", n_parts)
+            await connection.execute(
+                "update partition set n_parts = $1, epoch = epoch + 1 where n_parts <> $1", n_parts
+            )
     return n_parts - int(known)
 
 
@@ -117,7 +127,7 @@ async def claim(connection: Connection, part: int, *, owner: str, generation: in
         if row is None:
             row = await connection.fetchrow("select * from partition where part = $1", part)
             if row is None:
-                raise Parted(part, "the store does not know it: run `turnstile topics grow`, then restart the workers")
+                raise Parted(part, "the store does not know it: run `turnstile topics grow`")
             if row["halted"] is None:
                 raise Fenced(f"partition {part} was claimed by a later generation of the group")
     return Ownership(
@@ -145,13 +155,16 @@ async def note_published(connection: Connection, part: int, epoch: int, seq: int
         )
 
 
-async def last_decided(connection: Connection, owned: Ownership) -> str | None:
-    """Return the id of the command just before the next offset; None where it is neither answered lately nor parked."""
+async def last_decided(connection: Connection, owned: Ownership) -> LastDecided | None:
+    """Return the last command before the next offset that was answered lately or is parked; None where none is near."""
+    last = owned.next_offset - 1
+    first = max(last - LOOKED_BACK_RECORDS, 0)
     with faults_of():
-        row = await connection.fetchrow(LAST, owned.part, owned.next_offset - 1, owned.next_seq - LOOKED_BACK_ROWS)
+        row = await connection.fetchrow(LAST, owned.part, first, owned.next_seq - LOOKED_BACK_ROWS, last)
     if row is None:
         return None
-    return str(row["command_id"]) if row["reply"] is None else str(orjson.loads(row["reply"])["command_id"])
+    command_id = row["command_id"] if row["reply"] is None else orjson.loads(row["reply"])["command_id"]
+    return LastDecided(row["record_offset"], str(command_id))
 
 
 async def note_halted(connection: Connection, owned: Ownership, reason: str) -> None:

@@ -21,7 +21,19 @@ from domain.sla import SlaRecord, parse_record
 from domain.sla_config import Configured, SlaConfig
 from domain.workflow import Workflow, dump, parse
 from handlers.faults import Fenced, Overlong, Poison
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, ParkReason, Place, Timer, Turn, Wanted
+from handlers.ports import (
+    JournalRow,
+    LastDecided,
+    Loaded,
+    Ownership,
+    Parked,
+    ParkedRecord,
+    ParkReason,
+    Place,
+    Timer,
+    Turn,
+    Wanted,
+)
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -188,14 +200,14 @@ class MemoryStore:
         if row.epoch == owned.epoch:
             self.rows[owned.part] = replace(row, published_seq=max(row.published_seq, seq))
 
-    async def last_decided(self, owned: Ownership) -> str | None:
-        """Return the id of the command just before the next offset."""
-        replies = [
-            row.reply
+    async def last_decided(self, owned: Ownership) -> LastDecided | None:
+        """Return the last command before the next offset."""
+        known = {
+            row.record_offset: str(orjson.loads(row.reply)["command_id"])
             for row in self.journal[owned.part]
-            if row.record_offset == owned.next_offset - 1 and row.reply is not None
-        ]
-        return str(orjson.loads(replies[-1])["command_id"]) if replies else None
+            if 0 <= row.record_offset < owned.next_offset and row.reply is not None
+        }
+        return LastDecided(max(known), known[max(known)]) if known else None
 
     async def note_halted(self, owned: Ownership, reason: str) -> None:
         """Remember why a partition is halted."""

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from contracts.ticks import Tick
 from domain.decision import Facts
 from handlers.commands import CommandsHandler
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
 from handlers.ports import JournalRow, Ownership, Turn
 from service import relay as relay_module
-from service.ownership import PartitionOwner, Phase
+from service.ownership import FIRING_BACKLOG_MAX, PartitionOwner, Phase
 from service.relay import Relay
 from service.telemetry import Telemetry
 from service.tokens import TokenBucket
@@ -261,6 +264,77 @@ async def test_an_operators_halt_fences_the_owner() -> None:
         scene.deliver()
         await assert_eventually(Phase.HALTED, scene.phase)
         assert ("by hand", 0) == (scene.owner.reason, scene.store.rows[0].next_offset)
+
+
+def tick(scene: Scene, end: int) -> None:
+    """Hand over a tick of the store's time that comes after so many commands."""
+    told = Tick(partition=0, time=scene.store.now, commands_end_offset=end, emitter="e")
+    scene.owner.inbox.put_tick(CommandRecord(told.model_dump_json().encode(), topic="turnstile.scheduler"))
+
+
+async def test_timers_fire_between_full_turns() -> None:
+    """However many rows each turn leaves, as long as they are published: a breach does not wait for a quiet hour."""
+    each, turns = FIRING_BACKLOG_MAX + 100, 4
+    scene = Scene(creations(1 + each * turns))
+    scene.store.add(compiled(door() | {"slas": [{"name": "opening", "target": "1h", "stops": ["open"]}]}))
+    end = 1
+
+    async def decided() -> tuple[int, bool]:
+        """Return how many commands are decided, and whether all is published that they left."""
+        row = scene.store.rows[0]
+        return row.next_offset, row.next_seq == scene.broker.cursor
+
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+        scene.owner.inbox.put(scene.records[0])
+        await assert_eventually((1, True), decided, poll_seconds=0)
+        scene.store.now += timedelta(hours=2)
+        for _ in range(turns):
+            tick(scene, end)
+            for record in scene.records[end : end + each]:
+                scene.owner.inbox.put(record)
+            end += each
+            await assert_eventually((end, True), decided, poll_seconds=0)  # no quiet moment
+        types = [row.type for row in scene.store.journal[0][:-each]]
+    assert any(each.endswith(".SLA_BREACHED") for each in types)
+
+
+async def _next_offset(scene: Scene) -> int:
+    return scene.store.rows[0].next_offset
+
+
+async def test_what_is_no_command_is_passed_over_for_good() -> None:
+    """The end of a transaction has an offset: once retention has taken it with the rest, nothing was lost."""
+    scene = Scene(creations(3))
+    async with owning(scene):
+        await assert_eventually(names(3), scene.published)
+        scene.log.read_past = 5
+        tick(scene, 5)
+        await assert_eventually(5, partial(_next_offset, scene))
+    scene = Scene([], store=scene.store, broker=scene.broker)
+    scene.log.start = scene.log.end = 5
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+
+
+async def test_a_topic_made_anew_is_known_by_the_last_command_also_where_none_is_just_before() -> None:
+    """Between it and the next offset there may be records that left no answer."""
+    scene = Scene(creations(3))
+    async with owning(scene):
+        await assert_eventually(names(3), scene.published)
+        scene.log.read_past = 5
+        tick(scene, 5)
+        await assert_eventually(5, partial(_next_offset, scene))
+    others = numbered(sent(create(f"other{number}")) for number in range(7))
+    scene = Scene(others, store=scene.store, broker=scene.broker)
+
+    async def phase() -> Phase:
+        scene.deliver()
+        return scene.owner.phase
+
+    async with owning(scene):
+        await assert_eventually(Phase.HALTED, phase)
+    assert "was made anew" in str(scene.store.rows[0].halted)
 
 
 @dataclass

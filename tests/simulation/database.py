@@ -15,7 +15,7 @@ from domain.decision import Facts
 from domain.definition import Definition
 from domain.sla_config import Configured
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
-from handlers.ports import JournalRow, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
+from handlers.ports import JournalRow, LastDecided, Loaded, Ownership, Parked, ParkedRecord, Timer, Turn, Wanted
 from tests.fakes.store import START, MemoryStore
 from tests.simulation.network import Link, Surroundings
 
@@ -304,8 +304,8 @@ class StoreOverLink:
             lost=Transient, refused=Transient,
         )  # fmt: skip
 
-    async def last_decided(self, owned: Ownership) -> str | None:
-        """Return the id of the command just before the next offset."""
+    async def last_decided(self, owned: Ownership) -> LastDecided | None:
+        """Return the last command before the next offset."""
         return await self._link.call_slow(
             f"last decided {owned.part}",
             lambda: self._database.last_decided(owned),

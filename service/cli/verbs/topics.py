@@ -98,7 +98,7 @@ def grow(*, partitions: PartitionsOption = None, as_json: AsJson = False) -> Non
         if as_json:
             say_json({"partitions": wanted, "added": added})
         elif added:
-            OUT.print(f"{wanted} partitions, {added} of them new; restart the workers", markup=False)
+            OUT.print(f"{wanted} partitions, {added} of them new; the workers take them up by themselves", markup=False)
         else:
             OUT.print(f"{wanted} partitions, as before", markup=False)
 
