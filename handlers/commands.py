@@ -30,17 +30,21 @@ from handlers.written import answer_unbound, dead_letter
 YIELD_EVERY = 100
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """The newest tick of a partition, those that could not be read, and those before it, which only may be forged."""
+    """The newest tick of a partition, those that could not be read, and those before it: any of them may be forged.
+
+    `believed` hears of the newest that can be believed.
+    """
 
     tick: ReceivedTick | None = None
     unreadable: Sequence[Unreadable] = ()
     earlier: Sequence[ReceivedTick] = ()
+    believed: Callable[[ReceivedTick], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,14 +316,14 @@ def _awake(owned: Ownership, wakeup: Wakeup, now: datetime, clock: Clock) -> tup
 
     Logical time stays where it is: commands that are before the tick may not be decided yet.
     """
-    judged = (clock.believed(each, now) for each in wakeup.earlier)
+    ticks = [*wakeup.earlier, *(() if wakeup.tick is None else (wakeup.tick,))]
+    judged = [clock.believed(each, now) for each in ticks]
     bad = [*wakeup.unreadable, *(each for each in judged if isinstance(each, Unreadable))]
-    if wakeup.tick is not None:
-        time = clock.believed(wakeup.tick, now)
-        if isinstance(time, Unreadable):
-            bad.append(time)
-        elif not clock.logical:
-            owned = _at(owned, time)
+    good = [each for each, time in zip(ticks, judged, strict=True) if not isinstance(time, Unreadable)]
+    if good:
+        wakeup.believed(good[-1])
+        if not clock.logical:
+            owned = _at(owned, good[-1].tick.time)
     return owned, bad
 
 

@@ -84,7 +84,7 @@ class TicksAhead:
         self._newest: ReceivedTick | None = None
 
     def add(self, tick: ReceivedTick) -> None:
-        """Take a tick in; one that waits for no more commands than the one before takes its place.
+        """Take a tick in that can be believed; one that waits for no more commands than the one before takes its place.
 
         So one that was forged, and claims more commands than there are, holds up nothing.
         """

@@ -190,10 +190,8 @@ class PartitionOwner:
                     await self._recognise(owned, records.pop(0), last)
                 owned = replace(owned, published_seq=relay.cursor)
                 tick, earlier, bad_ticks = self.inbox.take_ticks()
-                if tick is not None:
-                    ahead.add(tick)
                 if records or tick is not None or bad_ticks or parking.due:
-                    wakeup = Wakeup(tick, bad_ticks, earlier)
+                    wakeup = Wakeup(tick, bad_ticks, earlier, ahead.add)
                     with self._telemetry.turn_seconds.time():
                         owned = await self._handler.take_turn(owned, records, wakeup, parking=parking, applied=applied)
                     self.inbox.put_back(not_taken(owned, records))

@@ -213,6 +213,19 @@ async def test_a_forged_tick_is_found_behind_a_true_one() -> None:
     assert START + MINUTE / 60 == turns.owned[0].tick_time
 
 
+@pytest.mark.parametrize("logical", [False, True])
+async def test_a_tick_that_cannot_be_believed_takes_no_true_ones_place(*, logical: bool) -> None:
+    """The newest that can be believed is the one to fire, and moves time, whatever came after it."""
+    turns = doors()
+    turns.clock = Clock(logical=logical)
+    true, false = tick_at(START + MINUTE / 60), tick_at(START.replace(year=2150))
+    heard: list[ReceivedTick] = []
+    turns.store.now = true.tick.time
+    rows = await turns.take(wakeup=Wakeup(false, earlier=[true], believed=heard.append))
+    assert (["dead_letter"], [true]) == ([row.kind for row in rows], heard)
+    assert (None if logical else true.tick.time) == turns.owned[0].tick_time
+
+
 async def test_timers_that_say_something_else_are_put_right() -> None:
     """A timer wakes and never decides: one too early, one of no SLA and one of no workflow change nothing else."""
     turns = doors()

@@ -14,6 +14,7 @@ from domain.decision import Facts
 from handlers.commands import CommandsHandler
 from handlers.faults import Fault, Fenced, OutcomeUnknown, Transient
 from handlers.ports import JournalRow, Ownership, Turn
+from handlers.ticks import Clock
 from service import relay as relay_module
 from service.ownership import FIRING_BACKLOG_MAX, PartitionOwner, Phase
 from service.relay import Relay
@@ -58,11 +59,15 @@ class Scene:
         self.store.add(compiled(door()))
         self.log.end = len(self.records)
         self.telemetry = Telemetry()
-        self.owner = PartitionOwner(
+        self.owner = self.owned_by(CommandsHandler(self.store, ScriptedGuards()))
+
+    def owned_by(self, handler: CommandsHandler) -> PartitionOwner:
+        """Return an owner that decides by a handler."""
+        return PartitionOwner(
             0,
             log_of_commands=self.log,
             claims=self.store,
-            handler=CommandsHandler(self.store, ScriptedGuards()),
+            handler=handler,
             relays=self._relay,
             telemetry=self.telemetry,
             turn_records_max=self.turn_records_max,
@@ -301,6 +306,28 @@ async def test_timers_fire_between_full_turns() -> None:
 
 async def _next_offset(scene: Scene) -> int:
     return scene.store.rows[0].next_offset
+
+
+async def test_a_tick_from_after_the_calendars_moves_no_logical_time() -> None:
+    """It is a dead letter and nothing else: logical time never goes back, so what it moved would stay moved."""
+    scene = Scene([])
+    scene.owner = scene.owned_by(CommandsHandler(scene.store, ScriptedGuards(), clock=Clock(logical=True)))
+    true = scene.store.now
+
+    async def kinds() -> list[str]:
+        return [row.kind for row in scene.store.journal[0]]
+
+    async with owning(scene):
+        await assert_eventually(Phase.ACTIVE, scene.phase)
+        scene.store.now = true.replace(year=2150)
+        tick(scene, 0)
+        await assert_eventually(["dead_letter"], kinds)
+        scene.store.now = true
+        tick(scene, 0)
+        for number, record in enumerate(creations(2), start=1):
+            scene.owner.inbox.put(record)
+            await assert_eventually(["dead_letter", *["event"] * number], kinds)
+    assert true == scene.store.rows[0].tick_time
 
 
 async def test_what_is_no_command_is_passed_over_for_good() -> None:
