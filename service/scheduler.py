@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from contracts.topics import Topics
+from service.broker.cluster import METADATA_MS_MAX
 from service.broker.ticks import send_ticks
 from service.store.leader import Leader, LeaderLostError
 from service.telemetry import Telemetry
@@ -70,8 +71,8 @@ class TickEmitter:
                 if await self._pause(RETRY_SECONDS):
                     return
             log.info("ticks.leading", name=self._name)
-            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
-            producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers)
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers, metadata_max_age_ms=METADATA_MS_MAX)
+            producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers, metadata_max_age_ms=METADATA_MS_MAX)
             try:
                 await consumer.start()
                 await producer.start()

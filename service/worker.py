@@ -15,6 +15,7 @@ from handlers.ports import Ownership, Record
 from handlers.routes import subscribe
 from service.adapters import Adapters
 from service.broker import lenient
+from service.broker.cluster import METADATA_MS_MAX
 from service.broker.consumer import WatchedConsumer, watch_consumer
 from service.broker.log import ConsumerLog, Rebalances
 from service.ownership import PartitionOwner, Phase
@@ -25,8 +26,6 @@ from service.tokens import TokenBucket
 
 DRAIN_SECONDS_MAX = 5.0
 LEAVE_SECONDS_MAX = 10.0
-# A topic that is made anew is noticed after as long as this, and read by nobody until then.
-METADATA_MS_MAX = 15_000
 
 log = structlog.get_logger()
 

@@ -9,6 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 DEADLINE_SECONDS = 15.0
+METADATA_MS_MAX = 15_000
+"""Partitions that were added, or a topic that was made anew, are noticed after as long as this."""
 
 
 class TopicsError(Exception):

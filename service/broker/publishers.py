@@ -11,7 +11,7 @@ from itertools import groupby
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, UnknownTopicOrPartitionError
 from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
@@ -122,6 +122,8 @@ class TransactionalPublisher:
         await producer.start()
         await producer.begin_transaction()
         left_open = own_topics(self._topics)
+        for topic in left_open:
+            await _known(producer, topic, self._part)
         await _all([_heard(await producer.send(topic, b"", partition=self._part)) for topic in left_open])
         await producer.send_offsets_to_transaction({self._cursor_key: OffsetAndMetadata(0, "")}, self._cursor_group)
         await producer.abort_transaction()
@@ -205,6 +207,7 @@ async def _send_batches(producer: AIOKafkaProducer, part: int, records: Sequence
     """Send the records of each topic in batches built by hand: half the cost of sending one by one."""
     futures = []
     for topic, group in groupby(sorted(records, key=_topic), key=_topic):
+        await _known(producer, topic, part)
         batch = producer.create_batch()
         for record in group:
             if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
@@ -217,6 +220,8 @@ async def _send_batches(producer: AIOKafkaProducer, part: int, records: Sequence
 
 
 async def _send_each(producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
+    for topic, part in {(record.topic, record.partition) for record in records if record.partition is not None}:
+        await _known(producer, topic, part)
     await _all(
         [
             _heard(
@@ -227,6 +232,14 @@ async def _send_each(producer: AIOKafkaProducer, records: Sequence[OutRecord]) -
             for record in records
         ]
     )
+
+
+async def _known(producer: AIOKafkaProducer, topic: str, part: int) -> None:
+    """Look again for a partition that was not there yet; aiokafka does every five minutes, and asserts meanwhile."""
+    if part not in await producer.partitions_for(topic):
+        await producer.client.force_metadata_update()
+        if part not in await producer.partitions_for(topic):
+            raise UnknownTopicOrPartitionError(f"{topic} has no partition {part}")
 
 
 def _heard(sent: "asyncio.Future[object]") -> "asyncio.Future[object]":

@@ -12,8 +12,8 @@ from contracts.topics import Topics
 async def send_ticks(
     consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics: Topics, *, time: datetime, name: str
 ) -> "list[asyncio.Future[object]]":
-    """Send one tick to each partition; return the futures that tell whether the broker has them."""
-    parts = sorted(await producer.partitions_for(topics.commands))
+    """Send one tick to each partition that both topics have; return the futures that tell whether they arrived."""
+    parts = sorted(await producer.partitions_for(topics.commands) & await producer.partitions_for(topics.scheduler))
     ends = await consumer.end_offsets([TopicPartition(topics.commands, part) for part in parts])
     sent = []
     for key, end in ends.items():

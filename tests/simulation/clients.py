@@ -26,7 +26,7 @@ from contracts.topics import Topics
 from handlers.routes import HEARTBEAT_MS, Sort
 from tests.fakes.ports import CommandRecord
 from tests.simulation.group import Group
-from tests.simulation.kafka import Kafka, Where
+from tests.simulation.kafka import PARTS, Kafka, Where
 from tests.simulation.network import Link, Surroundings
 
 BATCH_RECORDS_MAX = 3
@@ -103,6 +103,10 @@ class Producer:
 
     async def close(self) -> None:
         """Let go of either."""
+
+    async def partitions_for(self, _topic: str) -> set[int]:
+        """Return the partitions, which no topic gains or loses here."""
+        return set(range(PARTS))
 
     def create_batch(self) -> Batch:
         """Begin a batch."""

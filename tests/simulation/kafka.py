@@ -13,6 +13,7 @@ from tests.fakes.ports import CommandRecord
 from tests.fakes.store import START
 from tests.simulation.network import Surroundings
 
+PARTS = 2
 TRANSACTION_SECONDS_MAX = 10.0
 MARKER_SECONDS_MAX = 0.03
 FETCH_SECONDS_MAX = 1.0

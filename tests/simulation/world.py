@@ -27,14 +27,13 @@ from tests.simulation.clients import NETWORK, Network, installed
 from tests.simulation.database import Database, StoreOverLink
 from tests.simulation.group import Group
 from tests.simulation.guards import LateGuards
-from tests.simulation.kafka import Kafka
+from tests.simulation.kafka import PARTS, Kafka
 from tests.simulation.load import DEFINITIONS, Producers
 from tests.simulation.loop import StalledError, seeded_loop
 from tests.simulation.network import Link, Surroundings, Weather
 from tests.simulation.safety import Safety, Violation
 from tests.simulation.trouble import Seat, Trouble
 
-PARTS = 2
 LIVE_SECONDS_MAX = 90.0
 LOOK_SECONDS = 0.25
 
