@@ -60,26 +60,37 @@ class Elsewhere:
         self._lock = asyncio.Lock()
 
     async def send(self, records: Sequence[OutRecord]) -> None:
-        """Send and await every record; raises Transient."""
+        """Send and await every record; raises Transient. Nobody waits here for another one's sends."""
         if not records:
             return
-        async with self._lock:
-            try:
-                async with _faults():
-                    if self._producer is None:
-                        self._producer = AIOKafkaProducer(
-                            bootstrap_servers=self._bootstrap_servers, enable_idempotence=True, retry_backoff_ms=20
-                        )
-                        await self._producer.start()
-                    await _send_each(self._producer, records)
-            except Transient:
+        async with _faults():
+            producer = await self._started()
+        try:
+            async with _faults():
+                await _send_each(producer, records)
+        except Transient:
+            if producer is self._producer:  # it is thrown away once, whoever failed with it
                 await self.close()
-                raise
+            raise
 
     async def close(self) -> None:
         """Let the producer go."""
         producer, self._producer = self._producer, None
         await let_go(producer)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._lock:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap_servers, enable_idempotence=True, retry_backoff_ms=20
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await let_go(producer)
+                    raise
+                self._producer = producer
+            return self._producer
 
 
 class TransactionalPublisher:

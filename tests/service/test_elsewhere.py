@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 
 from contracts.topics import Topics
 from handlers.faults import Transient
@@ -14,6 +15,7 @@ from service.broker import publishers
 from service.broker.publishers import Elsewhere
 from service.broker.records import OutRecord
 from service.broker.ticks import send_ticks
+from tests.eventually import assert_eventually
 
 TOPICS = Topics()
 
@@ -24,6 +26,7 @@ class Cluster:
     def __init__(self, **partitions: int) -> None:
         self.partitions = partitions
         self.leaderless: set[int] = set()
+        self.away = False
         self.sent: list[tuple[str, int]] = []
         self.producers: list[Producer] = []
 
@@ -46,7 +49,8 @@ class Producer:
         self._cluster = cluster
         self._known = dict(cluster.partitions)
         self._unanswered: list[asyncio.Future[object]] = []
-        self.started = 0
+        self.ending = asyncio.Event()
+        self.answered = asyncio.Event()
         self.stopped = 0
 
     @property
@@ -57,7 +61,8 @@ class Producer:
     async def start(self) -> None:
         """Connect."""
         await asyncio.sleep(0)
-        self.started += 1
+        if self._cluster.away:
+            raise KafkaConnectionError
 
     async def force_metadata_update(self) -> None:
         """Look again."""
@@ -79,9 +84,20 @@ class Producer:
             answer.set_result(None)
         return answer
 
+    async def waiting(self) -> int:
+        """Return how many sends wait for an answer."""
+        return len(self._unanswered)
+
+    def fails(self) -> None:
+        """Fail what was not answered; whoever ends the producer waits for more."""
+        for answer in self._unanswered:
+            answer.set_exception(RequestTimedOutError())
+
     async def flush(self) -> None:
         """Wait for every answer."""
-        await asyncio.gather(*self._unanswered)
+        self.ending.set()
+        if self._unanswered:
+            await self.answered.wait()
 
     async def stop(self) -> None:
         """End."""
@@ -137,3 +153,35 @@ async def test_ticks_go_where_both_topics_have_a_partition(cluster: Cluster) -> 
     now = datetime(2026, 11, 21, tzinfo=UTC)
     await asyncio.gather(*await send_ticks(consumer, producer, TOPICS, time=now, name="t"))
     assert [(TOPICS.scheduler, 0), (TOPICS.scheduler, 1)] == cluster.sent
+
+
+async def test_a_partition_without_a_leader_holds_up_no_other(cluster: Cluster) -> None:
+    """Commands for healthy partitions arrive while others wait for their answers, or for their producer's end."""
+    cluster.leaderless.add(0)
+    elsewhere = Elsewhere("")
+    stuck = [asyncio.create_task(elsewhere.send(forward(0))) for _ in range(4)]
+    await elsewhere.send(forward(1))
+    (failing,) = cluster.producers
+    await assert_eventually(len(stuck), failing.waiting)
+    await elsewhere.send(forward(1))
+    assert ([1, 1], [False] * 4) == (cluster.parts, [task.done() for task in stuck])
+    failing.fails()
+    await failing.ending.wait()
+    await elsewhere.send(forward(1))
+    assert ([1, 1, 1], False) == (cluster.parts, all(task.done() for task in stuck))
+    failing.answered.set()
+    outcomes = await asyncio.gather(*stuck, return_exceptions=True)
+    assert [Transient] * 4 == [type(outcome) for outcome in outcomes]
+    await elsewhere.close()
+    assert [1, 1] == [producer.stopped for producer in cluster.producers]
+
+
+async def test_a_producer_that_does_not_start_is_let_go(cluster: Cluster) -> None:
+    """The next send begins with another one."""
+    cluster.away = True
+    elsewhere = Elsewhere("")
+    with pytest.raises(Transient):
+        await elsewhere.send(forward(1))
+    cluster.away = False
+    await elsewhere.send(forward(1))
+    assert ([1], [1, 0]) == (cluster.parts, [producer.stopped for producer in cluster.producers])
