@@ -20,7 +20,7 @@ from contracts.envelope import (
 from domain.canonical import canonical
 from domain.idempotency import content_digest
 from domain.instants import of_broker
-from handlers.ports import Record
+from handlers.ports import Record, Unread
 
 ID_CHARACTERS_MAX = 200
 DEPTH_MAX = 32
@@ -75,6 +75,8 @@ Received = Readable | Invalid | Unreadable
 def decode(record: Record, *, command_bytes_max: int) -> Received:
     """Read one record of the commands topic."""
     raw = record.value
+    if isinstance(raw, Unread):
+        return Unreadable(record, DeadLetterReason.TOO_LARGE, raw.problem)
     if not raw:
         return Unreadable(record, DeadLetterReason.EMPTY, "the record has no value")
     if len(raw) > command_bytes_max:

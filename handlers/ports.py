@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from uuid import UUID
 
 from contracts.predicates import Verdict
@@ -19,6 +19,18 @@ from domain.sla_config import Configured
 from domain.workflow import Workflow
 
 Header = tuple[str, bytes | None]
+
+
+class Unread(bytes):
+    """What stands, empty, for a value that the consumer could not take into memory; `problem` says why."""
+
+    problem: str
+
+    def __new__(cls, problem: str) -> Self:
+        """Stand for a value."""
+        unread = super().__new__(cls)
+        unread.problem = problem
+        return unread
 
 
 class Record(Protocol):

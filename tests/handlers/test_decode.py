@@ -14,6 +14,7 @@ from contracts.commands import CreateWorkflow
 from contracts.dead_letters import DeadLetterReason
 from domain.idempotency import content_digest
 from handlers.decode import Invalid, Readable, Received, Unreadable, decode
+from handlers.ports import Unread
 from handlers.written import answer_unbound, dead_letter_row, forward_row
 from tests.fakes.machines import create, identified, move
 from tests.fakes.ports import CommandRecord
@@ -95,6 +96,7 @@ def test_a_bare_json_value_is_a_command() -> None:
         (b"{}", DeadLetterReason.NOT_A_COMMAND),
         (b'{"a":NaN}', DeadLetterReason.NOT_A_COMMAND),
         (b" " * (BYTES_MAX + 1), DeadLetterReason.TOO_LARGE),
+        (Unread("nobody could hold it"), DeadLetterReason.TOO_LARGE),
         (body(command_id=None), DeadLetterReason.NOT_A_COMMAND),
         (body(command_id="no uuid"), DeadLetterReason.NOT_A_COMMAND),
         (body(command_id=7), DeadLetterReason.NOT_A_COMMAND),
