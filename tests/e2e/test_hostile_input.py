@@ -10,6 +10,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 
 from service.app import Endpoints, Service, running
+from service.broker.lenient import UNPACKED_BYTES_MAX
 from service.settings import Settings
 from tests.e2e.outside import (
     Headers,
@@ -169,6 +170,31 @@ async def test_forty_megabytes_of_zeros_become_one_small_dead_letter(settings: S
         "truncated": True,
         "headers": headers,
     } == _opened(letter)
+    assert {"1/0": "accepted", "1/1": "dead letter: TOO_LARGE", "1/2": "accepted"} == await outcomes(
+        settings, endpoints
+    )
+
+
+async def test_a_batch_too_large_to_be_unpacked_stops_nothing(settings: Settings, endpoints: Endpoints) -> None:
+    """A few KiB may hold more than a worker has: of such a record its place is kept, its neighbours are decided."""
+    before, after = ids_on(PART, 2, partitions=settings.partitions)
+    topic = settings.topics.commands
+    async with running(settings, endpoints):
+        await send(endpoints, topic, [put(creation(before), PART)])
+        await send(
+            endpoints,
+            topic,
+            [Put(bytes(UNPACKED_BYTES_MAX), b"key", PART)],
+            compression_type="zstd",
+            max_request_size=2 * UNPACKED_BYTES_MAX,
+            max_batch_size=2 * UNPACKED_BYTES_MAX,
+        )
+        await send(endpoints, topic, [put(creation(after), PART)])
+        await all_decided(settings, endpoints)
+    (letter,) = await read_json(endpoints, settings.topics.dead_letters)
+    assert ("TOO_LARGE", topic, PART, 1, "", 0) == tuple(
+        letter[name] for name in ("reason", "topic", "partition", "offset", "value", "value_length")
+    )
     assert {"1/0": "accepted", "1/1": "dead letter: TOO_LARGE", "1/2": "accepted"} == await outcomes(
         settings, endpoints
     )
