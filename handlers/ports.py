@@ -272,7 +272,7 @@ class Outbox(Protocol):
     """What the relay needs of the store."""
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
-        """Return up to `limit` committed rows from `seq` on, in order."""
+        """Return up to `limit` committed rows from `seq` on, in order: fewer where they are large, but one at least."""
         ...
 
     async def note_published(self, owned: Ownership, seq: int) -> None:

@@ -19,6 +19,7 @@ from service.tokens import TokenBucket
 ROWS_MAX = 1000
 BYTES_MAX = 4 * 1024 * 1024
 KEPT_ROWS_MAX = 5000
+KEPT_BYTES_MAX = 16 * 1024 * 1024
 BACKLOG_ROWS_MAX = 50_000
 BACKLOG_SECONDS_MAX = 60.0
 BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -48,6 +49,7 @@ class Relay:
         self._telemetry = telemetry
         self._publisher: Publisher | None = None
         self._kept: deque[SeqRow] = deque()
+        self._kept_bytes = 0
         self._next_seq = owned.next_seq
         self._cursor = owned.published_seq
         self._noted = owned.published_seq
@@ -93,8 +95,8 @@ class Relay:
         """Hear of rows that were just committed; kept only where they follow on, so that memory has no gap."""
         self._next_seq = first_seq + len(rows)
         follows = self._kept[-1][0] + 1 if self._kept else self._cursor
-        if follows == first_seq and len(self._kept) < KEPT_ROWS_MAX:
-            self._kept.extend(enumerate(rows, start=first_seq))
+        if follows == first_seq and len(self._kept) < KEPT_ROWS_MAX and self._kept_bytes < KEPT_BYTES_MAX:
+            self._keep([*enumerate(rows, start=first_seq)])
         self._waits()
         self._show_backlog()
         self._work.set()
@@ -188,12 +190,22 @@ class Relay:
     async def _next_rows(self) -> Sequence[SeqRow]:
         """Return the next rows to publish, from memory or the outbox."""
         if not self._kept or self._kept[0][0] != self._cursor:
-            self._kept = deque(await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX))
+            found = await self._outbox.outbox(self._owned.part, self._cursor, ROWS_MAX)
+            self._forget()
+            self._keep(found)
         rows = _bounded(islice(self._kept, ROWS_MAX))
         if not rows or rows[0][0] != self._cursor or rows[-1][0] != self._cursor + len(rows) - 1:
-            self._kept.clear()
+            self._forget()
             raise Fault(f"the outbox of partition {self._owned.part} has no row {self._cursor}: it is not gapless")
         return rows
+
+    def _keep(self, rows: Sequence[SeqRow]) -> None:
+        self._kept.extend(rows)
+        self._kept_bytes += sum(_size(row) for _, row in rows)
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._kept_bytes = 0
 
     async def _note(self) -> None:
         if self._noted < self._cursor:
@@ -213,7 +225,7 @@ class Relay:
         """Move the cursor and forget what lies before it."""
         self._cursor = cursor
         while self._kept and self._kept[0][0] < cursor:
-            self._kept.popleft()
+            self._kept_bytes -= _size(self._kept.popleft()[1])
         while self._waiting and self._waiting[0][0] <= cursor:
             self._waiting.popleft()
         self._show_backlog()
@@ -235,8 +247,12 @@ def _bounded(rows: "islice[SeqRow]") -> list[SeqRow]:
     taken: list[SeqRow] = []
     size = 0
     for seq, row in rows:
-        size += len(row.event or b"") + len(row.reply or b"")
+        size += _size(row)
         if taken and size > BYTES_MAX:
             break
         taken.append((seq, row))
     return taken
+
+
+def _size(row: JournalRow) -> int:
+    return len(row.event or b"") + len(row.reply or b"")

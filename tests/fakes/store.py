@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from handlers.ports import (
     Turn,
     Wanted,
 )
+from service.store.outbox import ROW_BYTES
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -192,7 +194,9 @@ class MemoryStore:
 
     async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
         """Return committed rows from `seq` on."""
-        return list(enumerate(self.journal[part], start=1))[max(seq - 1, 0) :][:limit]
+        rows = list(enumerate(self.journal[part], start=1))[max(seq - 1, 0) :][:limit]
+        sizes = accumulate((len(row.event or b"") + len(row.reply or b"") for _, row in rows), initial=0)
+        return [pair for pair, before in zip(rows, sizes, strict=False) if before < limit * ROW_BYTES]
 
     async def note_published(self, owned: Ownership, seq: int) -> None:
         """Remember how far the relay got."""

@@ -310,6 +310,46 @@ async def test_memory_that_overflowed_leaves_no_gap() -> None:
     assert [*range(1, scene.owned.next_seq)] == scene.broker.seqs
 
 
+@dataclass
+class ReadOutbox:
+    """An outbox that knows how much was read in it."""
+
+    inner: MemoryStore
+    sizes: list[int] = field(default_factory=list)
+
+    async def outbox(self, part: int, seq: int, limit: int) -> list[tuple[int, JournalRow]]:
+        """Return the rows."""
+        rows = await self.inner.outbox(part, seq, limit)
+        self.sizes.append(sum(len(row.reply or b"") for _, row in rows))
+        return rows
+
+    async def note_published(self, owned: Ownership, seq: int) -> None:
+        """Note it."""
+        await self.inner.note_published(owned, seq)
+
+
+async def test_memory_holds_rows_by_their_size() -> None:
+    """Large ones are left to the outbox and come out of it in pieces, in order like any."""
+    scene = Scene()
+    size, turns = 900_000, 20
+    outbox = ReadOutbox(scene.store)
+    owned = scene.owned = await scene.store.claim(0, 1)
+    relay = Relay(
+        owned, outbox=outbox, publishers=scene.broker.publisher,
+        tokens=TokenBucket(1_000_000, 1_000), telemetry=Telemetry(),
+    )  # fmt: skip
+    await relay.start()
+    for _ in range(turns):
+        await scene.commit(4, relay, size=size)
+    task = asyncio.create_task(relay.run())
+    await assert_eventually([*range(1, 4 * turns + 1)], scene.published)
+    relay.stop()
+    await task
+    await relay.close()
+    assert sum(outbox.sizes) >= 4 * turns * size - module.KEPT_BYTES_MAX - 4 * size
+    assert max(outbox.sizes) <= module.BYTES_MAX + size
+
+
 async def test_large_rows_travel_in_several_transactions() -> None:
     """No transaction carries much more than its bound, and a row above it goes alone."""
     sizes: list[int] = []

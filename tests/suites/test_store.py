@@ -585,6 +585,16 @@ async def test_the_outbox_gives_rows_in_order_from_a_place_on(bench: Bench) -> N
     assert [] == await bench.store.outbox(0, 9, 10)
 
 
+async def test_of_large_rows_the_outbox_gives_fewer(bench: Bench) -> None:
+    """As many bytes as rows of 4 KiB would have, and one row whatever its size."""
+    owned = await bench.store.claim(0, 1)
+    large = [event_row(workflow("a"), offset=0)._replace(reply=b"." * 900_000)] * 12
+    await applied(bench, owned, Turn(1, AT, rows=large))
+    asked = ((1, 1000), (7, 1000), (3, 1))
+    found = [[seq for seq, _ in await bench.store.outbox(0, seq, limit)] for seq, limit in asked]
+    assert [[1, 2, 3, 4, 5], [7, 8, 9, 10, 11], [3]] == found
+
+
 async def test_what_is_published_is_noted_forwards_by_the_owner_alone(bench: Bench) -> None:
     """A lower note, or one by a former owner, changes nothing; a turn may carry it too."""
     stale = await bench.store.claim(0, 1)
