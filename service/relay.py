@@ -176,8 +176,8 @@ class Relay:
         self._telemetry.published(rows, loop.time() - started)
 
     async def _has_work(self) -> bool:
-        """Wait until there is something to publish; false only when stopping with nothing left."""
-        while self._cursor >= self._next_seq:
+        """Wait until there is something to publish; false only when stopping with nothing left in memory."""
+        while self._cursor >= self._next_seq or (self._stopping and not self._kept):
             if self._stopping:
                 return False
             self._work.clear()

@@ -141,12 +141,12 @@ class Worker:
         going = {part: self._tasks[part] for part in parts if part in self._tasks}
         for part in going:
             self._owners[part].drain()
-        if going:
-            await asyncio.wait(going.values(), timeout=DRAIN_SECONDS_MAX)
-            for task in (task for task in going.values() if not task.done()):
+        left = set(going.values())
+        while left:
+            _, left = await asyncio.wait(left, timeout=DRAIN_SECONDS_MAX)
+            for task in left:  # again where it goes on with something else, as its relay's last rows
                 log.warning("partition.drain_cut_short", task=task.get_name())
                 task.cancel()
-            await asyncio.gather(*going.values(), return_exceptions=True)
         for part in going:
             self._owners.pop(part, None)
             self._tasks.pop(part, None)

@@ -132,9 +132,15 @@ class HeldPublisher(MemoryPublisher):
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
         self.go = asyncio.Event()
+        self._asked = False
+
+    async def asked(self) -> bool:
+        """Say whether it holds rows."""
+        return self._asked
 
     async def publish(self, rows: Sequence[tuple[int, JournalRow]]) -> None:
         """Wait, then publish."""
+        self._asked = True
         await self.go.wait()
         await super().publish(rows)
 
@@ -206,7 +212,7 @@ async def test_the_further_of_both_cursors_counts(cursor: int | None, expected: 
     await scene.store.note_published(scene.owned, 3)
     scene.broker.cursor = cursor
     async with running(await scene.relay()):
-        pass
+        await assert_eventually(expected, scene.published)
     assert expected == scene.broker.seqs
 
 
@@ -303,8 +309,14 @@ async def test_memory_that_overflowed_leaves_no_gap() -> None:
     await relay.start()
     for _ in range(12):
         await scene.commit(600, relay)
+
+    async def unpublished() -> int:
+        return scene.owned.next_seq - 1 - len(scene.broker.seqs)
+
+    task = asyncio.create_task(relay.run())
+    await assert_eventually(0, unpublished)
     relay.stop()
-    await relay.run()
+    await task
     await relay.close()
     assert scene.owned.next_seq > 10_000
     assert [*range(1, scene.owned.next_seq)] == scene.broker.seqs
@@ -417,7 +429,7 @@ async def test_room_comes_back_as_rows_go_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_stopping_publishes_what_is_left() -> None:
-    """A relay told to stop ends only once it is empty, and notes how far it got."""
+    """A relay told to stop ends only once its memory is empty, and notes how far it got."""
     scene = Scene()
     relay = await scene.relay()
     await relay.start()
@@ -428,6 +440,22 @@ async def test_stopping_publishes_what_is_left() -> None:
     await relay.close()
     assert [*range(1, 1501)] == scene.broker.seqs
     assert 1501 == scene.store.rows[0].published_seq
+
+
+async def test_stopping_leaves_the_outbox_to_the_next_owner() -> None:
+    """What was read of it goes out; the rest waits, in the store, for whoever comes."""
+    scene = Scene()
+    await scene.relay()
+    await scene.commit(2 * module.ROWS_MAX + 500, None)
+    held = HeldPublisher(scene.broker)
+    scene.publishers = lambda _: held
+    relay = await scene.relay()
+    async with running(relay):
+        await assert_eventually(expected=True, actual=held.asked)
+        relay.stop()
+        held.go.set()
+    assert [*range(1, module.ROWS_MAX + 1)] == scene.broker.seqs
+    assert module.ROWS_MAX + 1 == scene.store.rows[0].published_seq
 
 
 async def test_stopping_does_not_insist_on_a_broker_that_is_away() -> None:
@@ -445,8 +473,7 @@ async def test_stopping_does_not_insist_on_a_broker_that_is_away() -> None:
     again = replace(await scene.store.claim(0, 1))
     assert (3, 1) == (again.next_seq, again.published_seq)
     async with running(await scene.relay()):
-        pass
-    assert [1, 2] == scene.broker.seqs
+        await assert_eventually([1, 2], scene.published)
 
 
 async def test_only_the_newest_publisher_writes() -> None:
