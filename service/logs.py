@@ -2,10 +2,22 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 
 from service.settings import Settings
+
+
+class _Lines:
+    """Writes to whatever sys.stderr is by then; a line that its disk or reader does not take harms nobody else."""
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def configure(settings: Settings) -> None:
@@ -24,8 +36,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Asked anew for each logger: whoever replaces sys.stderr later gets the lines.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

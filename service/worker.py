@@ -154,10 +154,10 @@ class Worker:
         self._telemetry.owned.set(len(self._owners))
 
     def _ended(self, part: int, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() or task.exception() is None:
+        if task.cancelled() or (fault := task.exception()) is None:
             return
-        log.error("partition.failed", part=part, reason=repr(task.exception()))
-        self.fail(task.exception() or RuntimeError())
+        self.fail(fault)
+        log.error("partition.failed", part=part, reason=repr(fault))
 
     def _relay(self, owned: Ownership) -> Relay:
         return Relay(

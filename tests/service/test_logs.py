@@ -1,8 +1,10 @@
-"""Log lines for machines: one JSON object each, whoever writes them."""
+"""Log lines for machines: one JSON object each, whoever writes them; and what comes of one that cannot be written."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 import logging, structlog
@@ -27,3 +29,25 @@ def test_every_line_is_json() -> None:
         (line["event"], line["level"], line.get("logger")) for line in lines
     ]
     assert "ValueError: why" in lines[-1]["exception"]
+
+
+UNWRITTEN = """
+import logging, structlog
+from service.logs import configure
+from service.settings import Settings
+configure(Settings())
+for _ in range(3):
+    structlog.get_logger().error("ours", part=3)
+    logging.getLogger("a.library").error("theirs")
+print("went on", flush=True)
+"""
+
+
+def test_a_line_that_cannot_be_written_harms_nobody() -> None:
+    """Be the log's disk full or the reader of its pipe gone: what a line is about, such as a partition, goes on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("wb") as full, os.fdopen(writer, "wb") as gone:
+        for log in (full, gone):
+            done = subprocess.run([sys.executable, "-c", UNWRITTEN], stdout=subprocess.PIPE, stderr=log, check=False)
+            assert done.stdout == b"went on\n"
