@@ -187,10 +187,10 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: object) -> object:
+    if not _plain(value, VALUE_DEPTH_MAX):  # before it is written: what orjson reads may be too deep for it to write
+        return "(not shown)"
     written = orjson.dumps(value)
-    if len(written) > VALUE_BYTES_MAX:
-        return f"({len(written)} bytes, not shown)"
-    return value if _plain(value, VALUE_DEPTH_MAX) else "(not shown)"
+    return value if len(written) <= VALUE_BYTES_MAX else f"({len(written)} bytes, not shown)"
 
 
 def _plain(value: object, depth: int) -> bool:

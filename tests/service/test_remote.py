@@ -441,6 +441,15 @@ def test_values_are_cut_to_what_a_reply_can_carry(told: Json, shown: Json | None
     assert ("deny", shown) == (verdict.outcome, verdict.values)
 
 
+@pytest.mark.parametrize("depth", [255, 1000])
+def test_values_that_are_too_deep_to_be_written_cost_only_themselves(depth: int) -> None:
+    """They can be read, and are told as not shown: the denial stands, and so does what else was asked."""
+    body = b'{"verdicts":[{"allow":false,"values":{"deep":%s,"flat":1}},true]}' % (b"[" * depth + b"]" * depth)
+    denied, allowed = dialect("http://x").verdicts([Put("p", b"{}")] * 2, body)
+    assert ("deny", {"deep": "(not shown)", "flat": 1}) == (denied.outcome, denied.values)
+    assert allowed.outcome == "allow"
+
+
 @pytest.mark.parametrize(
     ("besides", "version"),
     [
