@@ -61,7 +61,7 @@ class Watch:
         self.stuck: str | None = None
 
     async def run(self) -> None:
-        """Look until cancelled; a worker that is stuck is told to fail."""
+        """Look until cancelled; a worker that is stuck, or whom a look cost a fault, is told to fail."""
         try:
             async with asyncio.TaskGroup() as looking:
                 looking.create_task(_every(ROWS_SECONDS, self.look_at_rows))
@@ -71,6 +71,8 @@ class Watch:
             self.stuck = str(stuck.exceptions[0])
             log.critical("worker.stuck", reason=self.stuck)
             self._worker.fail(stuck.exceptions[0])
+        except* Fault as faults:
+            self._worker.fail(faults.exceptions[0])  # itself, not its group: how the process ends goes by its kind
 
     async def look_at_rows(self) -> None:
         """Have a partition claimed anew that was halted or resumed meanwhile."""

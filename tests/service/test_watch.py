@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from handlers.faults import Fault
 from service.broker.cluster import ClusterFacts
 from service.watch import REJOINING_LOOKS_MAX, STILL_LOOKS_MAX, StuckError, Watch
 from service.worker import Worker
@@ -34,6 +35,7 @@ class Watched:
 
     consumer: Consumer = field(default_factory=Consumer)
     consuming: bool = True
+    failed: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         async def answers() -> ClusterFacts:
@@ -41,6 +43,10 @@ class Watched:
 
         worker: Any = self
         self.watch = Watch(cast("Worker", worker), claims=MemoryStore(parts=6), ask=answers, expected=FACTS)
+
+    def fail(self, fault: BaseException) -> None:
+        """Note what ends the process."""
+        self.failed.append(fault)
 
     async def looks(self, number: int, *, polls: int = 0, beats: int = 0) -> None:
         """Look so often, while the consumer does so much between two looks."""
@@ -65,6 +71,18 @@ async def test_it_ends_though_a_look_swallows_that_it_is_told_to() -> None:
     running.cancel()
     assert ({running}, set()) == await asyncio.wait({running}, timeout=60)
     assert running.cancelled()
+
+
+async def test_a_fault_that_a_look_meets_ends_the_worker_as_itself() -> None:
+    """Not within a group, which would be nobody's fault: its kind says how the process ends."""
+    watched, fault = Watched(), Fault("XX001: could not read block 3")
+
+    async def meets() -> None:
+        raise fault
+
+    watched.watch.look_at_consumer = meets  # type: ignore[method-assign]
+    await watched.watch.run()
+    assert [fault] == watched.failed
 
 
 async def test_a_long_rejoin_is_no_death() -> None:
