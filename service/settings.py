@@ -132,7 +132,7 @@ def variable_of(name: str) -> str:
 
 
 def _is_database(url: str) -> bool:
-    """Say whether an address is one that both of the store's libraries can read."""
+    """Say whether an address is one that the database's library can read."""
     try:
         parts = urlsplit(plain_url(url))
         return parts.scheme == "postgresql" and parts.port != 0 and parts.netloc.count("@") <= 1

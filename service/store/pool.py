@@ -129,11 +129,6 @@ def plain_url(database_url: str) -> str:
     return f"postgresql://{rest}" if scheme in {"postgres", "postgresql+asyncpg"} else database_url
 
 
-def alchemy_url(database_url: str) -> str:
-    """Return the URL as SQLAlchemy reads it."""
-    return plain_url(database_url).replace("postgresql://", "postgresql+asyncpg://", 1)
-
-
 @asynccontextmanager
 async def fresh_database(database_url: str, name: str) -> AsyncIterator[str]:
     """Give a new, empty database beside the one of the URL, and drop it in the end."""

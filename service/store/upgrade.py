@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.resources import files
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.store import pool
-from service.store.pool import SCHEMA, alchemy_url
+from service.store.pool import SCHEMA, plain_url
 from service.store.schema import SchemaState
 
 # Two processes that start at once must not migrate at once.
@@ -30,11 +31,15 @@ async def look(database_url: str) -> SchemaState:
 
 
 async def _on_connection(database_url: str, work: Callable[[Connection], SchemaState]) -> SchemaState:
-    engine = create_async_engine(alchemy_url(database_url), connect_args={"timeout": pool.OPEN_SECONDS_MAX})
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(plain_url(database_url), timeout=pool.OPEN_SECONDS_MAX)
+
+    # Whoever works connects the same way: SQLAlchemy reads what an address says after its ? as something else.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
-    except (OSError, DBAPIError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError) as error:
         raise pool.unreachable(error) from error
     finally:
         await engine.dispose()

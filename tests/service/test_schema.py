@@ -10,7 +10,7 @@ from service.app import Endpoints
 from service.cli import surroundings
 from service.settings import Settings
 from service.store import schema
-from service.store.pool import SCHEMA, fresh_database, open_connection
+from service.store.pool import SCHEMA, DatabaseUnreachableError, fresh_database, open_connection
 
 pytestmark = pytest.mark.stack
 
@@ -33,15 +33,25 @@ async def test_an_empty_database_is_refused_until_it_is_migrated(database: str) 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
 async def test_each_way_of_writing_the_address_reaches_the_database(database: str, scheme: str) -> None:
-    """Hosts of databases give addresses in any of them; what migrates and what works read them by two libraries."""
-    given = Settings(database_url=f"{scheme}://{database.partition('://')[2]}").database_url
+    """Hosts of databases give addresses in any of them, and what follows a ? besides; nobody reads it another way."""
+    query = "sslmode=prefer&application_name=mine"
+    given = Settings(database_url=f"{scheme}://{database.partition('://')[2]}?{query}").database_url
     assert given is not None
     migrated = await schema.migrate(given)
+    await schema.check(given)
     connection = await open_connection(given)
     try:
         assert migrated.known == await connection.fetchval("select version_num from schema_version")
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("query", ["ssl=require", "sslmode=never", "sslmode=require"])
+async def test_an_address_that_does_not_work_is_told_in_a_sentence(database: str, query: str) -> None:
+    """Whether the driver refuses it or the server; what works says the same as what migrates."""
+    for reach in (schema.migrate, schema.check, open_connection):
+        with pytest.raises(DatabaseUnreachableError, match="TURNSTILE_DATABASE_URL"):
+            await reach(f"{database}?{query}")
 
 
 async def test_a_later_schema_that_still_takes_this_build_is_worked_on(database: str) -> None:
