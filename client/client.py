@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
@@ -27,6 +27,7 @@ WORKFLOWS_REMEMBERED_MAX = 100_000
 POLL_MS = 1_000
 
 Message = TypeVar("Message", Event, Reply)
+Asked = tuple[UUID, str]  # a command's id and its workflow's: roots may use one id for a command each
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Client:
         self._consumers: set[AIOKafkaConsumer] = set()
         self._starting = asyncio.Lock()
         self._listening: asyncio.Task[None] | None = None
-        self._waiting: defaultdict[UUID, list[asyncio.Future[Reply]]] = defaultdict(list)
+        self._waiting: defaultdict[Asked, list[asyncio.Future[Reply]]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +83,8 @@ class Client:
         checked = COMMANDS.validate_python(body)
         producer = await self._ready_to_send()
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[checked.command_id].append(reply)
+        asked = checked.command_id, checked.workflow_id
+        self._waiting[asked].append(reply)
         try:
             async with asyncio.timeout(timeout_seconds):
                 key = (checked.root_id or checked.workflow_id).encode()
@@ -91,7 +93,7 @@ class Client:
         except TimeoutError:
             raise ReplyTimeout(checked.command_id, timeout_seconds) from None
         finally:
-            self._forget(checked.command_id, reply)
+            self._forget(asked, reply)
 
     async def subscribe(self, *, from_beginning: bool = False, group: str | None = None) -> AsyncIterator[Event]:
         """Give committed events as they come, starting with the first iteration; a repeat is dropped.
@@ -119,7 +121,8 @@ class Client:
                         if event and _is_new(event, last_sequence):
                             yield event
                     if group is not None:
-                        with suppress(CommitFailedError):  # the partition has a new owner, who reads these again
+                        # Either says that the partition has a new owner, who reads these again.
+                        with suppress(CommitFailedError, IllegalStateError):
                             await consumer.commit({partition: records[-1].offset + 1})
         except ConsumerStoppedError:
             return  # the client was closed
@@ -173,7 +176,8 @@ class Client:
             async for record in consumer:
                 if (reply := _read(Reply, record)) is None:
                     continue
-                pending = (each for each in self._waiting.get(reply.command_id, ()) if not each.done())
+                waiting = self._waiting.get((reply.command_id, reply.workflow_id), ())
+                pending = (each for each in waiting if not each.done())
                 if (first := next(pending, None)) is not None:
                     first.set_result(reply)
         finally:
@@ -181,11 +185,11 @@ class Client:
                 if not each.done():
                     each.set_exception(ClientError("the client was closed, or its reader of the replies has ended"))
 
-    def _forget(self, command_id: UUID, reply: asyncio.Future[Reply]) -> None:
-        waiting = self._waiting[command_id]
+    def _forget(self, asked: Asked, reply: asyncio.Future[Reply]) -> None:
+        waiting = self._waiting[asked]
         waiting.remove(reply)
         if not waiting:
-            del self._waiting[command_id]
+            del self._waiting[asked]
 
     async def _stop(self, consumer: AIOKafkaConsumer) -> None:
         self._consumers.discard(consumer)

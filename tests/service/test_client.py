@@ -150,6 +150,24 @@ async def test_the_same_id_twice_at_once_gets_a_reply_each(broker: str, topics: 
     assert replies[0] == replies[1]
 
 
+async def test_one_id_on_two_workflows_is_two_commands(broker: str, topics: Topics) -> None:
+    """An id is known within its root: each sender hears of its own workflow, whichever is answered first."""
+    command_id = uuid4()
+    async with (
+        AIOKafkaConsumer(topics.commands, bootstrap_servers=broker, auto_offset_reset="earliest") as consumer,
+        AIOKafkaProducer(bootstrap_servers=broker) as producer,
+        Client(broker, topics=topics) as client,
+    ):
+        commands = [_command(name, command_id=command_id) for name in ("w1", "w2")]
+        sends = [asyncio.create_task(client.send(command, timeout_seconds=SECONDS_MAX)) for command in commands]
+        async with asyncio.timeout(SECONDS_MAX):
+            for _ in sends:
+                await consumer.getone()
+        for name in ("w2", "w1"):
+            await producer.send_and_wait(topics.replies, _reply(command_id, name), partition=0)
+        assert ["w1", "w2"] == [(await each).workflow_id for each in sends]
+
+
 async def test_an_aborted_reply_is_not_heard(broker: str, topics: Topics) -> None:
     """Only what was committed is a reply."""
     async with _service(broker, topics, aborts_first=True), Client(broker, topics=topics) as client:
