@@ -4,16 +4,22 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
 import typer
 
+from contracts.replies import Reply
 from service.cli import verbs
 from service.cli.exits import EXIT_OF, Exit, exit_of
 from service.cli.main import app
+from service.cli.verbs import send
 from service.cli.verbs.dead_letters import readable
 from service.cli.verbs.wording import length_of
 from service.settings import Settings
@@ -48,6 +54,8 @@ transitions:
   - {name: pay, from: new, to: payed}
 automations: []
 """
+
+UPDATE = '{{"command_type": "update_metadata", "workflow_id": "w", "metadata": {{"a": {}}}}}'
 
 
 def every_verb() -> list[list[str]]:
@@ -138,6 +146,11 @@ def test_every_verb_speaks_json() -> None:
         (["send", "--file", "/nowhere/at.all"], "", "/nowhere/at.all cannot be read: No such file or directory"),
         (["send", "-"], "", "standard input is empty"),
         (["send", "-"], '{"a": 1}\nnot JSON\n', "standard input, line 2 is not JSON"),
+        (["send", "-"], "[1]\n", "standard input is JSON, but no object"),
+        (["send", UPDATE.format(2**65)], "", f"the command: {2**65} is beyond 64 bits"),
+        (["send", "-"], UPDATE.format(1) + "\n" + UPDATE.format(-(2**65)), f"line 2: -{2**65} is beyond 64 bits"),
+        (["send", "--workflow", "w", "--metadata", f'{{"a": {2**65}}}'], "", f"--metadata: {2**65} is beyond 64 bits"),
+        (["send", UPDATE.format("[" * 300 + "]" * 300)], "", "the command: it is nested deeper than 32"),
         (["list", "--sort", "colour"], "", "colour is not one of created_at"),
         (["get", "w", "--at", "yesterday"], "", "Invalid value for --at: yesterday is neither a version nor a time"),
         (["get", "w", "--at", "2026-11-21T09:30:00"], "", "a time with its zone, such as 2026-11-21T09:30:00Z"),
@@ -168,6 +181,28 @@ def test_bad_words_and_input_end_with_2(turnstile: CommandLine, words: list[str]
     assert (Exit.USAGE, "") == (said.code, said.out)
     assert problem in said.err
     assert "Traceback" not in said.err
+
+
+def test_one_id_on_two_workflows_shows_each_its_reply(turnstile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id is known within its root: the replies are told apart."""
+
+    class Answers:
+        async def send(self, body: dict[str, str], **_: object) -> Reply:
+            name = body["workflow_id"]
+            return Reply(
+                command_id=UUID(body["command_id"]), workflow_id=name, root_id=name, outcome="accepted",
+                decided_at=datetime(2026, 11, 21, tzinfo=UTC),
+            )  # fmt: skip
+
+    @asynccontextmanager
+    async def answering(_: Settings) -> AsyncIterator[Answers]:
+        yield Answers()
+
+    monkeypatch.setattr(send, "client_of", answering)
+    command = {"command_type": "recover_workflow", "command_id": str(uuid4())}
+    lines = [orjson.dumps(command | {"workflow_id": name}).decode() for name in ("w1", "w2")]
+    said = turnstile("send", "-", "--json", stdin="\n".join(lines))
+    assert ["w1", "w2"] == [orjson.loads(line)["workflow_id"] for line in said.out.splitlines()]
 
 
 @pytest.mark.parametrize(

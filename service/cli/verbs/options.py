@@ -1,5 +1,6 @@
 """What several verbs are given in the same words, and how it is read."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import orjson
 import typer
 
 from domain.moments import Moment
+from handlers.decode import problem_of
 from service.cli.exits import UnreadableError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of text.")]
@@ -91,11 +93,14 @@ def read_mapping(given: Sequence[str]) -> dict[str, str]:
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
-    """Read a JSON object; `name` says where it came from. Raises UnreadableError."""
+    """Read a JSON object that the service would take; `name` says where it came from. Raises UnreadableError."""
     try:
         value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        problem = problem_of(value) or problem_of(json.loads(text))  # orjson reads a long integer as a float
+    except ValueError as error:
         raise UnreadableError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UnreadableError(f"{name} is JSON, but no object: write {{...}}")
+    if problem is not None:
+        raise UnreadableError(f"{name}: {problem}")
     return value

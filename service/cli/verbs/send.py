@@ -26,6 +26,7 @@ AT_ONCE = 200
 SECONDS = 10.0
 
 Body = dict[str, Any]
+Answers = dict[tuple[str, str], Body | ReplyTimeout]  # by command and workflow: roots may use one id for a command each
 TYPES = ", ".join(COMMAND_TYPES)
 
 
@@ -117,12 +118,10 @@ def _documents(text: str, name: str) -> list[tuple[str, Body]]:
     if not lines:
         raise UnreadableError(f"{name} is empty: write one JSON object per line")
     try:
-        whole = orjson.loads(text)
+        orjson.loads(text)
     except orjson.JSONDecodeError:
         return [(f"{name}, line {number}", json_object(line, f"{name}, line {number}")) for number, line in lines]
-    if not isinstance(whole, dict):
-        raise UnreadableError(f"{name} is JSON, but no object: write one object per line")
-    return [(name, whole)]
+    return [(name, json_object(text, name))]
 
 
 def _told(described: Body) -> str:
@@ -170,9 +169,9 @@ async def _send(chosen: Settings, commands: Sequence[Body], seconds: float, *, a
             for body in round_:
                 by_root.setdefault(_root(body), []).append(body)
             answers = await asyncio.gather(*(_one_by_one(client, group, seconds) for group in by_root.values()))
-            replies = {command_id: reply for group in answers for command_id, reply in group.items()}
+            replies = {asked: reply for group in answers for asked, reply in group.items()}
             for body in round_:
-                answer = replies.get(str(body["command_id"]))
+                answer = replies.get(_asked(body))
                 if isinstance(answer, ReplyTimeout):
                     complain(str(answer))
                 elif answer is not None:
@@ -186,14 +185,14 @@ async def _send(chosen: Settings, commands: Sequence[Body], seconds: float, *, a
     return code
 
 
-async def _one_by_one(client: Client, group: Sequence[Body], seconds: float) -> dict[str, Body | ReplyTimeout]:
-    answers: dict[str, Body | ReplyTimeout] = {}
+async def _one_by_one(client: Client, group: Sequence[Body], seconds: float) -> Answers:
+    answers: Answers = {}
     for body in group:
         try:
             reply = await client.send(body, timeout_seconds=seconds)
         except ReplyTimeout as silence:
-            return answers | {str(body["command_id"]): silence}
-        answers[str(body["command_id"])] = reply.model_dump(mode="json", exclude_none=True)
+            return answers | {_asked(body): silence}
+        answers[_asked(body)] = reply.model_dump(mode="json", exclude_none=True)
     return answers
 
 
@@ -214,6 +213,10 @@ async def _post(chosen: Settings, commands: Sequence[Body], *, as_json: bool) ->
                     say_json(place)
                 else:
                     OUT.print(f"sent  command {place['command_id']}  partition {at.partition}, offset {at.offset}")
+
+
+def _asked(body: Mapping[str, Any]) -> tuple[str, str]:
+    return str(body["command_id"]), str(body["workflow_id"])
 
 
 def _root(body: Mapping[str, Any]) -> str:
