@@ -57,7 +57,6 @@ class Relay:
         self._work = asyncio.Event()
         self._stopping = False
         self._waived = False
-        self._stuck_since: float | None = None
         # Of each turn that is not published whole: the seq after it, and when we heard of it.
         self._waiting: deque[tuple[int, float]] = deque()
 
@@ -87,7 +86,7 @@ class Relay:
                 "the database is older than what was published; see docs/operations.md, parted log",
             )
         self._advance(max(cursor or 0, self._cursor))
-        if self.backlog and not self._waiting:
+        if not self._waiting:
             self._waits()
         self._telemetry.age_of_backlog(self._owned.part, self.age_seconds)
 
@@ -102,10 +101,10 @@ class Relay:
         self._work.set()
 
     async def room(self) -> None:
-        """Wait while too much is committed and not published."""
-        if self._crowded():
+        """Wait where too much is committed and not published, or for too long, until it is half of that."""
+        if self._crowded(1.0):
             self._telemetry.intake_paused.labels(self._owned.part).set(1)
-            while not self._waived and (self.backlog > BACKLOG_ROWS_MAX // 2 or self._stuck()):
+            while not self._waived and self._crowded(0.5):
                 self._progress.clear()
                 await self._progress.wait()
             self._telemetry.intake_paused.labels(self._owned.part).set(0)
@@ -163,16 +162,13 @@ class Relay:
     async def _publish(self) -> None:
         """Publish what is there when it is this partition's turn: the longer it waited, the more goes at once."""
         loop = asyncio.get_running_loop()
-        self._stuck_since = self._stuck_since or loop.time()
         async with self._tokens.spend():
             rows = await self._next_rows()
             if self._publisher is None:
                 raise Transient("the publisher is gone")
             started = loop.time()
             await self._publisher.publish(rows)
-        self._stuck_since = None
         self._advance(rows[-1][0] + 1)
-        self._progress.set()
         self._telemetry.published(rows, loop.time() - started)
 
     async def _has_work(self) -> bool:
@@ -219,7 +215,8 @@ class Relay:
             await publisher.close()
 
     def _waits(self) -> None:
-        self._waiting.append((self._next_seq, asyncio.get_running_loop().time()))
+        if self.backlog > 0:  # a row that was read back may be published before we hear that it was committed
+            self._waiting.append((self._next_seq, asyncio.get_running_loop().time()))
 
     def _advance(self, cursor: int) -> None:
         """Move the cursor and forget what lies before it."""
@@ -228,18 +225,15 @@ class Relay:
             self._kept_bytes -= _size(self._kept.popleft()[1])
         while self._waiting and self._waiting[0][0] <= cursor:
             self._waiting.popleft()
+        self._progress.set()
         self._show_backlog()
 
     def _show_backlog(self) -> None:
         self._telemetry.backlog.labels(self._owned.part).set(self.backlog)
 
-    def _crowded(self) -> bool:
-        return self.backlog > BACKLOG_ROWS_MAX or self._stuck()
-
-    def _stuck(self) -> bool:
-        if self._stuck_since is None:
-            return False
-        return asyncio.get_running_loop().time() - self._stuck_since > BACKLOG_SECONDS_MAX
+    def _crowded(self, share: float) -> bool:
+        """Say whether more than this share waits of what may."""
+        return self.backlog > BACKLOG_ROWS_MAX * share or self.age_seconds() > BACKLOG_SECONDS_MAX * share
 
 
 def _bounded(rows: "islice[SeqRow]") -> list[SeqRow]:

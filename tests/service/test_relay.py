@@ -280,7 +280,7 @@ class Interrupted:
     """A publisher in the middle of whose work something else happens."""
 
     inner: MemoryPublisher
-    meanwhile: Callable[[], Awaitable[None]]
+    meanwhile: Callable[[], Awaitable[object]]
 
     async def start(self) -> int | None:
         """Start."""
@@ -426,6 +426,58 @@ async def test_room_comes_back_as_rows_go_out(monkeypatch: pytest.MonkeyPatch) -
     relay.stop()
     await task
     await relay.close()
+
+
+async def test_an_old_outbox_holds_intake_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where publishing goes on, but slower than commands come: until the oldest row is half as old as may be."""
+    loop = asyncio.get_running_loop()
+    began, now = loop.time(), 0
+    monkeypatch.setattr(loop, "time", lambda: began + now)
+    scene = Scene()
+    transactions = asyncio.Semaphore(0)
+    scene.publishers = lambda part: Interrupted(scene.broker.publisher(part), transactions.acquire)
+    relay = await scene.relay()
+    async with running(relay):
+        for now in (0, 25, 50):  # noqa: B007 - the loop's time
+            await relay.room()
+            await scene.commit(module.ROWS_MAX, relay)
+        now = 61
+        waiting = asyncio.create_task(relay.room())
+        for rest in (2, 1):
+            assert not (await asyncio.wait({waiting}, timeout=0))[0]
+            transactions.release()
+            while relay.backlog > rest * module.ROWS_MAX:  # noqa: ASYNC110 - time stands still
+                await asyncio.sleep(0)
+        await waiting
+        assert module.ROWS_MAX == relay.backlog
+        transactions.release()
+
+
+async def test_room_comes_back_where_nobody_heard_that_rows_went_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction whose end was not answered may have been the last there was to publish."""
+    monkeypatch.setattr(module, "BACKLOG_ROWS_MAX", 10)
+    scene = Scene(script=["after"])
+    relay = await scene.relay()
+    async with running(relay):
+        await scene.commit(20, relay)
+        async with asyncio.timeout(10):
+            await relay.room()
+    assert [*range(1, 21)] == scene.broker.seqs
+
+
+async def test_what_was_published_before_it_was_heard_of_does_not_age() -> None:
+    """A row that is read back between others may be so new that its turn has not told of it yet."""
+    scene = Scene()
+    await scene.relay()
+    await scene.commit(2, None)
+    relay = await scene.relay()
+    rows = [JournalRow("reply", "r", "w", "turnstile.reply", 0, reply=b"{}")]
+    scene.store.journal[0] += rows
+    async with running(relay):
+        await assert_eventually([1, 2, 3], scene.published)
+        relay.committed(3, rows)
+        await asyncio.sleep(0)
+        assert (0, 0.0) == (relay.backlog, relay.age_seconds())
 
 
 async def test_stopping_publishes_what_is_left() -> None:
