@@ -125,15 +125,22 @@ async def serve(settings: Settings, endpoints: Endpoints, *, choose: Choose = ad
     loop.set_exception_handler(_unheard)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    working = asyncio.create_task(_work(settings, endpoints, choose), name="service")
+    stopped = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if working not in done:  # also one that has not started yet; it drains as it ends
+        working.cancel()
+        await asyncio.wait({working})
+    stopped.cancel()
+    if not working.cancelled():
+        await working
+
+
+async def _work(settings: Settings, endpoints: Endpoints, choose: Choose) -> None:
+    """Run until cancelled, or until a fault stops the process."""
     async with running(settings, endpoints, choose=choose) as service:
         end_when_still(service.turns, code=STUCK)
-        failed = asyncio.create_task(service.worker.failed())
-        stopped = asyncio.create_task(stopping.wait())
-        done, pending = await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        if failed in done:
-            await failed
+        await service.worker.failed()
 
 
 def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
