@@ -45,7 +45,7 @@ class CreateWorkflow(CommandFields):
     owner: Name | None = None
     priority: Name | None = None
     due_at: Instant | None = None
-    estimated_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    estimated_seconds: float | None = Field(default=None, ge=0, lt=2**63, allow_inf_nan=False)
     metadata: JsonObject | None = None
     input: JsonObject | None = None
 

@@ -22,6 +22,7 @@ from tests.fakes.ports import CommandRecord
 BYTES_MAX = 4096
 BODY = create("w", "c")
 NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
+BEYOND = "estimated_seconds: Input should be less than 9223372036854776000"
 ONE_TARGET = "give exactly one of target_state and transition"
 TYPES_LISTED = (
     "command_type must be one of create_workflow, extend_sla, migrate_workflow, pause_sla, recover_workflow, "
@@ -120,6 +121,8 @@ def test_what_cannot_be_answered_is_a_dead_letter(value: bytes | None, expected:
         (body(definition=None), "definition: Input should be a valid string"),
         (body(metadata=[1]), "metadata: Input should be a valid dictionary"),
         (body(expected_version=0), "expected_version: Input should be greater than or equal to 1"),
+        (body(estimated_seconds=-1), "estimated_seconds: Input should be greater than or equal to 0"),
+        *((body(estimated_seconds=number), BEYOND) for number in (2**63, 1e19, 1e300)),
         (body(expected_version="x"), "expected_version: " + NO_INTEGER),
         (body(occurred_at="2026-11-21T09:30:00"), "occurred_at: Input should have timezone info"),
         (body(occurred_at="0001-01-01T00:00:00+01:00"), "occurred_at: no such instant in UTC"),
