@@ -11,24 +11,25 @@ import orjson
 
 # What orjson writes differently from RFC 8785: whole floats, exponents, and the order of keys beyond the basic
 # plane. A match inside a string costs time, never correctness.
-_EXPONENT = re.compile(rb"e[-+]?\d+[,}\]]")
+_EXPONENT = re.compile(rb"e(?:\+?\d+|-[1-6])[,}\]]")
 _BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
 _CONTAINERS = frozenset({dict, list, tuple})
-_EXPONENT_BELOW = -7
-_EXPONENT_ABOVE = 21
+# ECMAScript writes numbers without an exponent from 1e-6 up to below 1e21; orjson from 1e-5 up to below 1e16.
+_PLAIN_FROM, _PLAIN_BELOW = 1e-6, 1e21
+_ALIKE_FROM, _ALIKE_BELOW = 1e-5, 1e16
 
 
 def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     """Write a JSON value: dicts, lists, text, int64, finite floats, booleans, None; UUID and aware datetime as text."""
     quick = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     if not isinstance(value, dict):
-        return _slow(orjson.loads(quick)).encode()
+        return orjson.dumps(_ordered(orjson.loads(quick)))
     if not quick.isascii() and _BEYOND_BASIC_PLANE.search(quick) is not None:
-        return _slow(orjson.loads(quick)).encode()
+        return orjson.dumps(_ordered(orjson.loads(quick)))
     if _has_float(value.values()) and (
         b".0," in quick or b".0}" in quick or b".0]" in quick or _EXPONENT.search(quick) is not None
     ):
-        return _slow(orjson.loads(quick)).encode()
+        return orjson.dumps(_ordered(orjson.loads(quick)))
     return quick
 
 
@@ -44,32 +45,29 @@ def _has_float(items: Iterable[Any]) -> bool:
     return False
 
 
-def _slow(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        pairs = sorted(value.items(), key=lambda pair: pair[0].encode("utf-16-be"))
-        return "{" + ",".join(f"{_slow(key)}:{_slow(item)}" for key, item in pairs) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_slow, value)) + "]"
-    if isinstance(value, float):
-        return _number(value)
-    return orjson.dumps(value).decode()
+def _ordered(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value whose keys are in order, and whose floats orjson writes as ECMAScript does."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _ordered(value[key]) for key in sorted(value, key=_utf_16)}
+    if kind is list:
+        return [_ordered(item) for item in value]
+    return _number(value) if kind is float else value
 
 
-def _number(value: float) -> str:
-    """Write a float as ECMAScript's Number::toString does."""
-    if value == 0:
-        return "0"
-    sign = "-" if value < 0 else ""
-    mantissa, _, exponent_text = f"{abs(value)!r}".partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    point = len(whole) + int(exponent_text or 0) - (len(whole + fraction) - len(digits))
-    digits = digits.rstrip("0")
-    if _EXPONENT_BELOW < point - 1 < _EXPONENT_ABOVE:
-        if point <= 0:
-            return f"{sign}0.{'0' * -point}{digits}"
-        if point >= len(digits):
-            return f"{sign}{digits}{'0' * (point - len(digits))}"
-        return f"{sign}{digits[:point]}.{digits[point:]}"
-    tail = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
+def _utf_16(key: str) -> bytes:
+    return key.encode("utf-16-be")
+
+
+def _number(value: float) -> int | float | orjson.Fragment:
+    size = abs(value)
+    if size < _ALIKE_BELOW and value.is_integer():
+        return int(value)
+    if _ALIKE_FROM <= size < _ALIKE_BELOW or size < _PLAIN_FROM:
+        return value
+    if size >= _PLAIN_BELOW:
+        return orjson.Fragment(repr(value))
+    mantissa, _, exponent = repr(size).partition("e")
+    digits = mantissa.replace(".", "")
+    text = digits.ljust(int(exponent) + 1, "0") if size >= _ALIKE_BELOW else f"0.00000{digits}"
+    return orjson.Fragment(text if value > 0 else f"-{text}")
