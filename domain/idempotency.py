@@ -34,10 +34,16 @@ class Repeated:
     reply: bytes
 
 
-def content_digest(body: Mapping[str, Any]) -> bytes:
+def content_of(body: Mapping[str, Any]) -> bytes:
+    """Return what a command says, as canonical JSON."""
+    return canonical(
+        body if NOT_CONTENT.isdisjoint(body) else {key: body[key] for key in body if key not in NOT_CONTENT}
+    )
+
+
+def content_digest(content: bytes) -> bytes:
     """Return the first 16 bytes of the SHA-256 of what a command says."""
-    content = body if NOT_CONTENT.isdisjoint(body) else {key: body[key] for key in body if key not in NOT_CONTENT}
-    return sha256(canonical(content)).digest()[:16]
+    return sha256(content).digest()[:16]
 
 
 def known(

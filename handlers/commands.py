@@ -5,17 +5,16 @@ only the store can see come back as facts, and the turn is decided again with th
 fails is found by halving and set aside.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from time import perf_counter
 from typing import NamedTuple
 
 from contracts.dead_letters import DeadLetterReason
 from domain.decision import Facts
 from domain.instants import written
+from handlers.breath import Breath, loop_time
 from handlers.decode import Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Overlong, Poison
 from handlers.isolation import isolated
@@ -26,8 +25,6 @@ from handlers.ports import Guards, Ownership, ParkedRecord, Record, Store, Turn,
 from handlers.promises import fire
 from handlers.ticks import Clock, ReceivedTick
 from handlers.written import answer_unbound, dead_letter
-
-YIELD_EVERY = 100
 
 
 def _nothing(*_: object) -> None:
@@ -68,13 +65,13 @@ class Full(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandsHandler:
-    """Takes turns; holds nothing between them. `timer`, in seconds, tells how long guards take, and so what is slow."""
+    """Takes turns; holds nothing between them. `timer`, in seconds, tells how long guards take, and work."""
 
     store: Store
     guards: Guards
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=Clock)
-    timer: Callable[[], float] = perf_counter
+    timer: Callable[[], float] = loop_time
 
     async def open(
         self, owned: Ownership, *, wake: Callable[[], None] = _nothing, timed_out: Callable[[], None] = _nothing
@@ -198,7 +195,11 @@ class CommandsHandler:
     async def _one_turn(
         self, owned: Ownership, records: Sequence[Record], wakeup: Wakeup, parking: Parking, limits: Limits
     ) -> Taken | Full:
-        batch = [decode(record, command_bytes_max=self.limits.command_bytes_max) for record in records]
+        breath = Breath(self.timer)
+        batch: list[Received] = []
+        for record in records:
+            batch.append(decode(record, command_bytes_max=self.limits.command_bytes_max))
+            await breath.taken()
         loaded = await self.store.load(owned, _wanted(batch))
         next_offset = _after(owned, records)
         owned, bad_ticks = _awake(owned, wakeup, loaded.now, self.clock)
@@ -264,11 +265,9 @@ class CommandsHandler:
         parking: Parking,
         limits: Limits,
     ) -> Turn | Full:
-        judgement = Judgement(self.store, self.guards, parking, limits, given, facts)
-        for position, received in enumerate(batch, start=1):
+        judgement = Judgement(self.store, self.guards, parking, limits, given, facts, Breath(self.timer))
+        for received in batch:
             await judgement.receive(received)
-            if position % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
         left_seconds = await judgement.settle()
         return judgement.finish() if judgement.full_at is None else Full(judgement.full_at, left_seconds)
 

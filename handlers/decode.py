@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
@@ -17,13 +18,13 @@ from contracts.envelope import (
     HEADER_HOPS,
     HEADER_TRACEPARENT,
 )
-from domain.canonical import canonical
-from domain.idempotency import content_digest
+from domain.idempotency import content_digest, content_of
 from domain.instants import of_broker
 from handlers.ports import Record, Unread
 
 ID_CHARACTERS_MAX = 200
 DEPTH_MAX = 32
+VALUES_MAX = 20_000
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 
@@ -31,6 +32,7 @@ _NUL = b"\\u0000"
 _NESTED = frozenset({dict, list})
 # Numbers that may be whole although they are not written as integers.
 _WHOLE = re.compile(rb"\.0+\s*[,}\]]|\d[eE][-+]?\d+\s*[,}\]]|\d{16}")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LONG_NUMBER = re.compile(rb"\d{18}")
 _WANTED_HEADERS = frozenset({HEADER_CORRELATION_ID, HEADER_TRACEPARENT, HEADER_HOPS, HEADER_BROKER_TIME})
 _TYPES = ", ".join(sorted(COMMAND_TYPES))
@@ -93,8 +95,11 @@ def decode(record: Record, *, command_bytes_max: int) -> Received:
     if not isinstance(body, dict):
         return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
     problem = _refused_by_store(raw, body)
-    if problem is None and not _NESTED.isdisjoint(map(type, body.values())) and _WHOLE.search(raw) is not None:
-        body = orjson.loads(canonical(body))  # a guard sees 1.0 as it will be read back from the store, as 1
+    if problem is not None:
+        return _invalid(record, body, headers, problem)
+    content = content_of(body)
+    if not _NESTED.isdisjoint(map(type, body.values())) and _WHOLE.search(raw) is not None:
+        body |= orjson.loads(content)  # a guard sees 1.0 as it will be read back from the store, as 1
         problem = problem_of(body)
     if problem is not None:
         return _invalid(record, body, headers, problem)
@@ -106,7 +111,7 @@ def decode(record: Record, *, command_bytes_max: int) -> Received:
         record,
         command,
         str(command.command_id),
-        content_digest(body),
+        content_digest(content),
         _broker_time(record, headers),
         headers.get(HEADER_CORRELATION_ID),
         headers.get(HEADER_TRACEPARENT),
@@ -138,18 +143,41 @@ def wanted_headers(record: Record) -> dict[str, str]:
     return found
 
 
-def problem_of(value: Any, depth: int = 1) -> str | None:  # noqa: ANN401 - any JSON value
-    """Say what in a JSON value neither store nor topic would take, or None."""
-    if depth > DEPTH_MAX and isinstance(value, dict | list):
-        return f"it is nested deeper than {DEPTH_MAX}"
-    if isinstance(value, dict):
-        return next((p for item in value.items() for part in item if (p := problem_of(part, depth + 1))), None)
-    if isinstance(value, list):
-        return next((p for item in value if (p := problem_of(item, depth + 1))), None)
+def problem_of(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    """Say what in a JSON value neither store nor topic would take, or would take us too long; None if nothing."""
+    counted = 0
+    for depth, level in enumerate(levels(value), start=1):
+        counted += len(level)
+        if counted > VALUES_MAX:
+            return f"it has more than {VALUES_MAX} keys and values"
+        for item in level:
+            if type(item) in _NESTED:
+                if depth > DEPTH_MAX:
+                    return f"it is nested deeper than {DEPTH_MAX}"
+            elif (problem := _problem_of_one(item)) is not None:
+                return problem
+    return None
+
+
+def levels(value: Any) -> Iterator[list[Any]]:  # noqa: ANN401 - any JSON value
+    """Give the keys and values of a JSON value, those of one depth together."""
+    level = [value]
+    while level:
+        yield level
+        within: list[Any] = []
+        for item in level:
+            if type(item) in _NESTED:
+                within += item
+                if isinstance(item, dict):
+                    within += item.values()
+        level = within
+
+
+def _problem_of_one(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
     if isinstance(value, str):
         if "\0" in value:
             return "it has a NUL character"
-        return "it has half of a surrogate pair" if any("\ud800" <= char <= "\udfff" for char in value) else None
+        return None if _HALF_PAIR.search(value) is None else "it has half of a surrogate pair"
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         return f"{value!r:.40} is beyond 64 bits"
     if isinstance(value, float) and not float("-inf") < value < float("inf"):
@@ -160,7 +188,7 @@ def problem_of(value: Any, depth: int = 1) -> str | None:  # noqa: ANN401 - any 
 def _refused_by_store(raw: bytes, body: dict[str, Any]) -> str | None:
     """Look closely only where the bytes could hold what must be refused; the model bounds what is not nested."""
     problem = None
-    if _NUL in raw or raw.count(b"{") + raw.count(b"[") > DEPTH_MAX:
+    if len(raw) > VALUES_MAX or _NUL in raw or raw.count(b"{") + raw.count(b"[") > DEPTH_MAX:
         problem = problem_of(body)
     if problem is None and not _NESTED.isdisjoint(map(type, body.values())) and _LONG_NUMBER.search(raw) is not None:
         problem = problem_of(json.loads(raw))  # orjson reads a long integer as a float; the depth is bounded by now

@@ -18,6 +18,7 @@ from domain.rejections import Refusal
 from domain.sla_config import Configured, promised
 from domain.sla_events import Change, attend, restored_by
 from domain.workflow import Workflow
+from handlers.breath import Breath
 from handlers.decode import Readable, Received, Unreadable
 from handlers.limits import Limits
 from handlers.parking import Parking
@@ -71,12 +72,14 @@ class Judgement:
         limits: Limits,
         given: Given,
         facts: Facts,
+        breath: Breath,
     ) -> None:
         owned, loaded, next_offset, clock = given
         self._store = store
         self._guards = guards
         self._parking = parking
         self._limits = limits
+        self._breath = breath
         self._owned = owned
         self._loaded = loaded
         self._taken = {workflow_id: place.root_id for workflow_id, place in loaded.places.items()} | dict(facts.taken)
@@ -94,7 +97,8 @@ class Judgement:
         self._configured: Configured | None = None
 
     async def receive(self, received: Received) -> None:
-        """Decide one record and keep what comes of it."""
+        """Decide one record and keep what comes of it; others have the loop before, where it is time."""
+        await self._breath.taken()
         if isinstance(received, Readable):
             await self._receive_command(received)
             return
@@ -122,13 +126,13 @@ class Judgement:
                 silent_at = clock() + budget
                 if offset in heads:
                     for received in self._unanswered.pop(heads[offset]):
-                        await self._receive_command(received)
+                        await self.receive(received)
         left_seconds = max(0.0, end - clock())
         while self._unanswered:
             head, *others = self._unanswered.pop(next(iter(self._unanswered)))
             self._park(head, ParkReason.GUARD, "its guard has not answered yet")
             for received in others:
-                await self._receive_command(received)
+                await self.receive(received)
         return left_seconds
 
     @property

@@ -15,7 +15,7 @@ from domain.decision import Accepted
 from domain.instants import of_broker, written
 from domain.rejections import Refusal, refusal
 from domain.workflow import dump
-from handlers.decode import Invalid, Readable, Unreadable
+from handlers.decode import VALUES_MAX, Invalid, Readable, Unreadable, levels
 from handlers.ports import JournalRow, Record
 
 REPLY_TYPE = "turnstile.reply"
@@ -280,11 +280,16 @@ def too_large(decision: Accepted, rows: list[JournalRow], bytes_max: int) -> Ref
     if sizes_exceed(rows, bytes_max):
         return refusal(Code.INVALID_COMMAND, "its event would be larger than a topic takes; send less")
     workflow = decision.workflow
-    if "metadata" in decision.events[0] and len(dump(workflow)) > bytes_max:
-        return refusal(
-            Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {bytes_max} bytes; remove metadata"
-        )
-    return None
+    if "metadata" not in decision.events[0]:
+        return None
+    most = None
+    if sum(map(len, levels(workflow.metadata))) > VALUES_MAX:
+        most = f"{VALUES_MAX} keys and values of metadata"
+    elif len(dump(workflow)) > bytes_max:
+        most = f"{bytes_max} bytes"
+    if most is None:
+        return None
+    return refusal(Code.INVALID_COMMAND, f"{workflow.workflow_id} would be larger than {most}; remove metadata")
 
 
 def sizes_exceed(rows: list[JournalRow], message_bytes_max: int) -> bool:

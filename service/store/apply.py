@@ -11,6 +11,7 @@ import orjson
 from domain.canonical import canonical
 from domain.decision import Facts
 from domain.workflow import Workflow, dump
+from handlers.breath import Breath
 from handlers.faults import Fenced, OutcomeUnknown
 from handlers.ports import JournalRow, Ownership, SlaRow, Turn
 from handlers.written import kept_headers
@@ -30,7 +31,7 @@ async def apply(connection: Connection, owned: Ownership, turn: Turn) -> Ownersh
     """Apply a turn; returns the ownership after it, or the facts of a conflict."""
     with faults_of(lost=OutcomeUnknown):
         try:
-            first_seq = await connection.fetchval(APPLY, *arguments(owned, turn))
+            first_seq = await connection.fetchval(APPLY, *await arguments(owned, turn))
         except asyncpg.PostgresError as error:
             if error.sqlstate == DEADLOCK:  # over an id, with a turn under the lock of a counter: nothing was written
                 return Facts()
@@ -75,8 +76,8 @@ async def locked(
             yield LockedSession(connection, facts)
 
 
-def arguments(owned: Ownership, turn: Turn) -> list[Any]:
-    """Return what `APPLY` is called with."""
+async def arguments(owned: Ownership, turn: Turn) -> list[Any]:
+    """Return what `APPLY` is called with; others have the loop between workflows that take long to write."""
     return [
         owned.part,
         owned.epoch,
@@ -86,8 +87,8 @@ def arguments(owned: Ownership, turn: Turn) -> list[Any]:
         owned.tick_time,
         owned.published_seq,
         turn.now,
-        *_created(turn.created),
-        *_changed(turn.changed),
+        *_created(turn.created, await _dumped(turn.created)),
+        *_changed(turn.changed, await _dumped(turn.changed)),
         *_columns(turn.rows),
         list(turn.open_deltas),
         list(turn.open_deltas.values()),
@@ -128,7 +129,16 @@ def _parked(turn: Turn) -> list[list[Any]]:
     ]
 
 
-def _created(workflows: Sequence[Workflow]) -> list[list[Any]]:
+async def _dumped(workflows: Sequence[Workflow]) -> list[str]:
+    breath = Breath()
+    bodies = []
+    for workflow in workflows:
+        bodies.append(dump(workflow).decode())
+        await breath.taken()
+    return bodies
+
+
+def _created(workflows: Sequence[Workflow], bodies: list[str]) -> list[list[Any]]:
     return [
         [workflow.workflow_id for workflow in workflows],
         [workflow.root_id for workflow in workflows],
@@ -140,11 +150,11 @@ def _created(workflows: Sequence[Workflow]) -> list[list[Any]]:
         [workflow.completed_at is None for workflow in workflows],
         [workflow.created_at for workflow in workflows],
         [workflow.updated_at for workflow in workflows],
-        [dump(workflow).decode() for workflow in workflows],
+        bodies,
     ]
 
 
-def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
+def _changed(workflows: Sequence[Workflow], bodies: list[str]) -> list[list[Any]]:
     return [
         [workflow.workflow_id for workflow in workflows],
         [workflow.state for workflow in workflows],
@@ -152,7 +162,7 @@ def _changed(workflows: Sequence[Workflow]) -> list[list[Any]]:
         [workflow.completed_at is None for workflow in workflows],
         [workflow.definition_version for workflow in workflows],
         [workflow.updated_at for workflow in workflows],
-        [dump(workflow).decode() for workflow in workflows],
+        bodies,
     ]
 
 

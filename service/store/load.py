@@ -5,6 +5,7 @@ import orjson
 from domain.definition import Definition, compile_document
 from domain.idempotency import Remembered
 from domain.workflow import Workflow
+from handlers.breath import Breath
 from handlers.faults import Fault
 from handlers.ports import Loaded, Ownership, Place, Wanted
 from service.store.pool import Connection, faults_of
@@ -62,9 +63,11 @@ async def load(connection: Connection, owned: Ownership, wanted: Wanted) -> Load
     remembered: dict[tuple[str, str], Remembered] = {}
     latest: dict[str, int] = {}
     now = None
+    breath = Breath()
     for kind, key, text, digest, reply, number, at in rows:
         if kind == 1:
             workflows[key] = Workflow(**orjson.loads(text))
+            await breath.taken()
         elif kind == 2:  # noqa: PLR2004 - the query's own kinds
             places[key] = Place(number, text)
         elif kind == 3:  # noqa: PLR2004

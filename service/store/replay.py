@@ -43,7 +43,7 @@ class _Lane:
         part, seq = self.owned.part, self.owned.next_seq
         rows = await read_outbox(self.source, part, seq, ALL)
         times = [row[0] for row in await self.source.fetch(DECIDED_AT, part, seq, len(rows))]
-        return [self._arguments(turn) for turn in self._turns([row for _, row in rows], times)]
+        return [await self._arguments(turn) for turn in self._turns([row for _, row in rows], times)]
 
     def _turns(self, rows: Sequence[JournalRow], times: Sequence[datetime]) -> Iterator[Turn]:
         """Put rows together again that were decided at one time: a turn reads the clock once."""
@@ -66,8 +66,8 @@ class _Lane:
             rows=rows,
         )
 
-    def _arguments(self, turn: Turn) -> list[Any]:
-        prepared = arguments(self.owned, turn)
+    async def _arguments(self, turn: Turn) -> list[Any]:
+        prepared = await arguments(self.owned, turn)
         self.owned = replace(
             self.owned,
             turn=self.owned.turn + 1,

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.commands import COMMANDS
 from contracts.rejections import Code
-from domain.idempotency import Remembered, Repeated, content_digest, known
+from domain.idempotency import Remembered, Repeated, content_digest, content_of, known
 from domain.rejections import Refusal
 from tests.fakes.machines import create
 
@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 WINDOW = timedelta(days=14)
 LONG_AGO = NOW - WINDOW - timedelta(microseconds=1)
 BODY = create("w")
-DIGEST = content_digest(BODY)
+DIGEST = content_digest(content_of(BODY))
 SAME = Remembered(DIGEST, b"the first reply")
 OTHER = Remembered(b"other", b"a secret")
 
@@ -80,7 +80,7 @@ def test_a_reused_id_shows_nothing_of_the_first() -> None:
 @pytest.mark.parametrize("field", ["submitted_at", "token"])
 def test_when_and_by_which_token_it_was_sent_is_not_content(field: str) -> None:
     """A retry that stamps a new time or carries a new token is the same command."""
-    assert DIGEST == content_digest(BODY | {field: "2026-11-21T09:30:00Z"})
+    assert DIGEST == content_digest(content_of(BODY | {field: "2026-11-21T09:30:00Z"}))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_when_and_by_which_token_it_was_sent_is_not_content(field: str) -> None:
 )
 def test_everything_else_is_content(change: dict[str, Any]) -> None:
     """Tenant, target, free JSON, and fields that this build does not know."""
-    assert content_digest(BODY | change) != DIGEST
+    assert content_digest(content_of(BODY | change)) != DIGEST
 
 
 def test_content_is_what_is_said_not_how() -> None:
     """The order of keys and the notation of a number do not make another command."""
     first = {"a": 1, "b": {"c": [1.0, "é"], "d": None}}
     second = {"b": {"d": None, "c": [1, "é"]}, "a": 1.0}
-    assert content_digest(first) == content_digest(second)
-    assert 16 == len(content_digest(first))
+    assert content_digest(content_of(first)) == content_digest(content_of(second))
+    assert 16 == len(content_digest(content_of(first)))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from contracts.commands import CreateWorkflow
 from contracts.dead_letters import DeadLetterReason
-from domain.idempotency import content_digest
-from handlers.decode import Invalid, Readable, Received, Unreadable, decode
+from domain.idempotency import content_digest, content_of
+from handlers.decode import VALUES_MAX, Invalid, Readable, Received, Unreadable, decode
 from handlers.ports import Unread
 from handlers.written import answer_unbound, dead_letter_row, forward_row
 from tests.fakes.machines import create, identified, move
@@ -24,6 +24,7 @@ BODY = create("w", "c")
 NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 BEYOND = "estimated_seconds: Input should be less than 9223372036854776000"
 ONE_TARGET = "give exactly one of target_state and transition"
+TOO_MANY = "it has more than 20000 keys and values"
 TYPES_LISTED = (
     "command_type must be one of create_workflow, extend_sla, migrate_workflow, pause_sla, recover_workflow, "
     "request_transition, resume_sla, set_due_date, set_priority, update_metadata"
@@ -70,7 +71,14 @@ def test_a_bare_json_value_is_a_command() -> None:
     received = read(orjson.dumps(BODY))
     assert isinstance(received, Readable)
     assert isinstance(received.command, CreateWorkflow)
-    assert (identified("c"), content_digest(BODY), None, None, 0, datetime(2026, 11, 21, 9, 30, tzinfo=UTC)) == (
+    assert (
+        identified("c"),
+        content_digest(content_of(BODY)),
+        None,
+        None,
+        0,
+        datetime(2026, 11, 21, 9, 30, tzinfo=UTC),
+    ) == (
         received.command_id,
         received.digest,
         received.correlation_id,
@@ -193,6 +201,25 @@ def test_nesting_is_taken_up_to_its_bound() -> None:
             allowed = [allowed]
         assert isinstance(read(body(context={"a": allowed}, beside=beside)), Readable)
         assert "it is nested deeper than 32" == problem(body(context={"a": [allowed]}, beside=[beside]))
+
+
+@pytest.mark.parametrize(("item", "counted"), [([0], 2), ({"k": 0}, 3), (1e20, 1), ("é", 1), ({}, 1)])
+def test_keys_and_values_are_taken_up_to_their_bound(item: object, counted: int) -> None:
+    """They cost us more than their bytes do, wherever they stand."""
+    besides = 1 + 2 * (len(BODY) + 1) + 2  # the body, its fields' names and values, and one list under its name
+    within, left = divmod(VALUES_MAX - besides, counted)
+    for beside, fits in (([0] * left, True), ([0] * (left + 1), False)):
+        value = orjson.dumps(BODY | {"context": {"a": [item] * within + beside}})
+        received = decode(CommandRecord(value), command_bytes_max=len(value))
+        assert fits is isinstance(received, Readable)
+        assert fits or (isinstance(received, Invalid) and received.problem == TOO_MANY)
+
+
+def test_what_is_no_strict_json_has_the_same_bound() -> None:
+    """It is answered without a look at each."""
+    received = decode(CommandRecord(spliced(b"[" + VALUES_MAX * b"0," + b"NaN]")), command_bytes_max=100_000)
+    assert isinstance(received, Invalid)
+    assert TOO_MANY == received.problem
 
 
 def test_unknown_fields_are_ignored() -> None:

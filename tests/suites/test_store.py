@@ -761,20 +761,20 @@ async def test_a_worker_of_the_version_before_is_kept_from_what_it_does_not_know
     async with _postgres(servers.database_url, settings.prefix) as bench:
         assert isinstance(bench, PostgresBench)
         await bench.add(door(max_open=1, version=2))
-        of_before = as_before(replace(await bench.store.claim(0, 1), epoch=2), creation(_unclaimed(), "a"))
+        of_before = await as_before(replace(await bench.store.claim(0, 1), epoch=2), creation(_unclaimed(), "a"))
         call = f"select apply_v1({', '.join(f'${number}' for number in range(1, 37))})"
         async with bench.pool.acquire() as connection:
             assert 2 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
             assert 1 == await connection.fetchval(call, *of_before)
             with pytest.raises(asyncpg.PostgresError) as full:
-                await connection.fetchval(call, *as_before(_unclaimed(turn=1, next_offset=1), _second()))
+                await connection.fetchval(call, *await as_before(_unclaimed(turn=1, next_offset=1), _second()))
             assert ("TS002", '{"room": {"shop.door": 0}, "taken": {}}') == (full.value.sqlstate, full.value.detail)
             owned = await bench.store.claim(0, 1)
             owned = await applied(bench, owned, Turn(2, AT, parked=[parked(1)]))
             stands = await connection.fetchrow("select * from partition where part = 0")
             for query, given in (
                 ("select * from claim_v1(0, 'old', 1, '12 s')", []),
-                (call, as_before(owned, creation(owned, "b"))),
+                (call, await as_before(owned, creation(owned, "b"))),
             ):
                 with pytest.raises(asyncpg.PostgresError, match="partition 0 has parked commands") as fenced:
                     await connection.fetch(query, *given)
@@ -785,10 +785,10 @@ async def test_a_worker_of_the_version_before_is_kept_from_what_it_does_not_know
             assert 4 == await connection.fetchval("select epoch from claim_v1(0, 'old', 1, '12 s')")
 
 
-def as_before(owned: Ownership, turn: Turn) -> list[Any]:
+async def as_before(owned: Ownership, turn: Turn) -> list[Any]:
     """Return what apply_v1 is called with: without when workflows were changed, parked commands, SLAs and timers."""
     later = {16, 17, 24}
-    return [each for place, each in enumerate(arguments(owned, turn)[:39]) if place not in later]
+    return [each for place, each in enumerate((await arguments(owned, turn))[:39]) if place not in later]
 
 
 def _unclaimed(turn: int = 0, next_offset: int = 0) -> Ownership:
@@ -862,7 +862,7 @@ async def test_a_worker_without_slas_is_kept_from_a_partition_that_has_some(
             for query, given in (
                 ("select * from claim_v1(0, 'old', 1, '12 s')", []),
                 ("select * from claim_v2(0, 'old', 1, '12 s')", []),
-                (call, as_before(owned, creation(owned, "b"))),
+                (call, await as_before(owned, creation(owned, "b"))),
             ):
                 with pytest.raises(asyncpg.PostgresError, match="partition 0 has SLAs") as fenced:
                     await connection.fetch(query, *given)
