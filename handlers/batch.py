@@ -14,6 +14,8 @@ from handlers.ticks import ReceivedTick, read_tick
 INBOX_RECORDS_MAX = 4000
 INBOX_BYTES_MAX = 64 * 1024 * 1024
 TURN_BYTES_MAX = 4 * 1024 * 1024
+RECORD_BYTES = 500  # what a record costs in memory besides its own bytes
+HEADER_BYTES = 150
 BAD_TICKS_KEPT = 100
 
 
@@ -56,7 +58,7 @@ class Inbox:
             return
         self._expected = record.offset + 1
         self._records.append(record)
-        self._bytes += _size(record)
+        self._bytes += size_of(record)
         self._arrived.set()
         if not self._paused and (len(self._records) >= INBOX_RECORDS_MAX or self._bytes >= INBOX_BYTES_MAX):
             self._log.pause(self.part)
@@ -88,7 +90,7 @@ class Inbox:
         taken: list[Record] = []
         size = 0
         while records and len(taken) < limit and size < TURN_BYTES_MAX:
-            size += _size(records[0])
+            size += size_of(records[0])
             taken.append(records.popleft())
         self._bytes -= size
         if records:
@@ -103,7 +105,7 @@ class Inbox:
         """Keep records that were taken, and not decided, before all others."""
         if self._open and records:
             self._records.extendleft(reversed(records))
-            self._bytes += sum(map(_size, records))
+            self._bytes += sum(map(size_of, records))
             self._arrived.set()
 
     def take_ticks(self) -> tuple[ReceivedTick | None, list[ReceivedTick], list[Unreadable]]:
@@ -126,8 +128,10 @@ class Inbox:
         self._bytes = 0
 
 
-def _size(record: Record) -> int:
-    return 0 if record.value is None else len(record.value)
+def size_of(record: Record) -> int:
+    """Return about how many bytes a record takes: of headers there may be as many as there is room for."""
+    held = RECORD_BYTES + len(record.key or b"") + len(record.value or b"")
+    return held + sum(HEADER_BYTES + len(name) + len(value or b"") for name, value in record.headers)
 
 
 def sort(

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
@@ -113,6 +114,25 @@ def test_large_records_fill_it_too(scene: Scene) -> None:
     assert not scene.log.fetching
     assert [12] == scene.take()
     assert scene.log.fetching
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"key": b"k" * (module.INBOX_BYTES_MAX // 4)},
+        {"headers": [("h", b"v" * (module.INBOX_BYTES_MAX // 4))]},
+        {"headers": [("h" * (module.INBOX_BYTES_MAX // 4), None)]},
+        {"headers": [("", None)] * (module.INBOX_BYTES_MAX // 4 // module.HEADER_BYTES)},
+    ],
+    ids=["a key", "a header", "a header's name", "empty headers"],
+)
+def test_all_of_a_record_counts(scene: Scene, fields: dict[str, Any]) -> None:
+    """Keys and headers are in memory as values are."""
+    for offset in range(10, 14):
+        assert scene.log.fetching
+        scene.inbox.put(CommandRecord(b"{}", offset=offset, **fields))
+    assert not scene.log.fetching
+    assert [10] == scene.take()
 
 
 def test_forgotten_bytes_do_not_count(scene: Scene) -> None:
