@@ -18,6 +18,7 @@ from time import perf_counter
 
 from contracts.predicates import Verdict
 from domain.guards import Question, digest
+from handlers.batch import TURN_BYTES_MAX, size_of
 from handlers.decode import Readable
 from handlers.ports import Guards, Parked, ParkedRecord, ParkReason, Record, Turn
 
@@ -74,7 +75,7 @@ def parked_record(record: Record, parked: Parked) -> ParkedRecord:
         record.key,
         record.value,
         record.headers,
-        parked,
+        parked._replace(size=size_of(record)),
     )
 
 
@@ -190,18 +191,25 @@ class Parking:
         return self._paces.get(workflow_id, inf) <= seconds and self.is_asked(offset)
 
     def take(self) -> list[int]:
-        """Take the offsets to look at in a turn: the heads, and all behind one whose way seems free."""
+        """Take the offsets to look at in a turn: the heads, and all behind one whose way seems free.
+
+        No more than a turn may have, by number and bytes: what is left is looked at in the next.
+        """
         self._answers.clear()  # all of them are due
         self._news.clear()
         taken: list[int] = []
-        while self._due and len(taken) < RETRIED_MAX:
+        size = 0
+        while self._due and len(taken) < RETRIED_MAX and size < TURN_BYTES_MAX:
             workflow_id = next(iter(self._due))
             del self._due[workflow_id]
             queue = self.queue(workflow_id)
             if queue:
                 ask = self._asks.get(queue[0].offset)
                 free = queue[0].reason is ParkReason.BEHIND or ask is not None
-                taken.extend(each.offset for each in islice(queue, RETRIED_MAX - len(taken) if free else 1))
+                for each in islice(queue, RETRIED_MAX - len(taken) if free else 1):
+                    if size < TURN_BYTES_MAX:
+                        taken.append(each.offset)
+                        size += each.size
         if self._due:
             self._wake()
         return sorted(taken)

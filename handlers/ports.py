@@ -83,7 +83,8 @@ class Parked(NamedTuple):
     """A command whose outcome is still open, without its bytes; `offset` is its record's own.
 
     `attempts` counts what came to nothing: guards that could not tell, failures of ours. Before `not_before` nothing
-    is tried again. `workflow_id` is empty where our own code failed and the id cannot be read.
+    is tried again. `workflow_id` is empty where our own code failed and the id cannot be read. `size` is about how many
+    bytes the record has.
     """
 
     offset: int
@@ -95,6 +96,7 @@ class Parked(NamedTuple):
     attempts: int
     not_before: datetime
     expires_at: datetime | None = None
+    size: int = 0
 
 
 @dataclass(slots=True)

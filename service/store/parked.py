@@ -10,7 +10,11 @@ import orjson
 from handlers.ports import Ownership, Parked, ParkedRecord, ParkReason
 from service.store.pool import Connection, faults_of
 
-_FIELDS = "record_offset, workflow_id, command_id::text, reason, detail, parked_at, attempts, not_before, expires_at"
+_SIZE = "octet_length(headers) + coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0)"
+_FIELDS = (
+    "record_offset, workflow_id, command_id::text, reason, detail, parked_at, attempts, not_before, expires_at, "
+    f"{_SIZE} as size"
+)
 PARKED = f"select {_FIELDS} from parked where part = $1 and reason <> 'delayed' order by record_offset"  # noqa: S608 - names of ours
 _RECORDS = f"select {_FIELDS}, topic, broker_ms, key, value, headers from parked where part = $1"  # noqa: S608 - as above
 RECORDS = f"{_RECORDS} and record_offset = any ($2) order by record_offset"

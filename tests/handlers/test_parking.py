@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from contracts.ticks import Tick
 from domain.definition import Definition
 from domain.instants import written
+from handlers.batch import TURN_BYTES_MAX
 from handlers.commands import CommandsHandler, Wakeup
 from handlers.faults import Fenced
 from handlers.limits import Limits
@@ -426,6 +427,24 @@ async def test_a_new_owner_asks_again() -> None:
         )
     assert before == turns.store.journal[0]
     former[1].close()
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_large_ones_come_back_in_turns_of_bytes(claimed: bool) -> None:  # noqa: FBT001 - by whom they are decided
+    """No more at once than a turn takes of new ones, in their order; a new owner knows their sizes too."""
+    turns, guards = held("w", "v")
+    await turns.take(sent(create("w")), sent(create("v")))
+    large = [pull("w", number, context={"a": TURN_BYTES_MAX // 20 * "."}) for number in range(30)]
+    for record in (pull("w"), *large, pull("v")):
+        await turns.take(record)
+    if claimed:
+        turns.parking.pop(0).close()
+        await turns.take()
+    await guards.let_go()
+    decided = []
+    while turns.parking[0].due:
+        decided.append([offset for offset, _ in said(await turns.take())])
+    assert [list(range(2, 23)), list(range(23, 34))] == [turn for turn in decided if turn]
 
 
 async def test_it_is_judged_as_things_are_then() -> None:

@@ -677,6 +677,7 @@ def parked(offset: int, workflow_id: str = "w", **fields: Any) -> ParkedRecord: 
         attempts=0,
         not_before=AT,
         expires_at=AT + timedelta(days=1),
+        size=len(b'\xff\x00{"a":"\\u0000"}[["a header","/g=="],["a header",null]]'),
     )
     return ParkedRecord(
         topic="turnstile.commands",
@@ -693,7 +694,7 @@ def parked(offset: int, workflow_id: str = "w", **fields: Any) -> ParkedRecord: 
 async def test_what_is_parked_is_read_back_as_it_was_written(bench: Bench) -> None:
     """By offset, with or without the records, for its own partition alone, and by whoever claims it next."""
     owned = await bench.store.claim(0, 1)
-    bare = parked(7, "", command_id=None, reason=ParkReason.ERROR, expires_at=None)
+    bare = parked(7, "", command_id=None, reason=ParkReason.ERROR, expires_at=None, size=len("[]"))
     bare.key, bare.value, bare.headers = None, None, []
     records = [parked(3), parked(4, "v", reason=ParkReason.BEHIND), bare]
     owned = await applied(bench, owned, Turn(8, AT, parked=records))
