@@ -95,10 +95,8 @@ def decode(record: Record, *, command_bytes_max: int) -> Received:
     if not isinstance(body, dict):
         return Unreadable(record, DeadLetterReason.NOT_A_COMMAND, "the value is not a JSON object")
     problem = _refused_by_store(raw, body)
-    if problem is not None:
-        return _invalid(record, body, headers, problem)
-    content = content_of(body)
-    if not _NESTED.isdisjoint(map(type, body.values())) and _WHOLE.search(raw) is not None:
+    content = content_of(body) if problem is None else b""
+    if content and not _NESTED.isdisjoint(map(type, body.values())) and _WHOLE.search(raw) is not None:
         body |= orjson.loads(content)  # a guard sees 1.0 as it will be read back from the store, as 1
         problem = problem_of(body)
     if problem is not None:
