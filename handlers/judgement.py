@@ -228,13 +228,7 @@ class Judgement:
             return decision
         if workflow is None or definition is None:
             raise TypeError("a guard is asked about no workflow")
-        verdict = self._parking.ask(
-            self._guards,
-            decision,
-            offset=received.record.offset,
-            workflow_id=workflow.workflow_id,
-            sequence=workflow.sequence,
-        )
+        verdict = self._parking.ask(self._guards, decision, offset=received.record.offset)
         if verdict is None:
             return Unanswered("its guard has not answered yet", asked=True)
         if verdict.outcome == "unavailable" and definition.on_unavailable == "wait":

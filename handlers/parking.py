@@ -81,16 +81,23 @@ def parked_record(record: Record, parked: Parked) -> ParkedRecord:
 
 @dataclass(slots=True)
 class Ask:
-    """A guard that did not answer at once, since when it is asked and after which event of the workflow."""
+    """A guard that did not answer at once, and since when it is asked."""
 
-    workflow_id: str
-    sequence: int
     question: Question
     since: float
     answer: asyncio.Future[Sequence[Verdict]]
     timer: asyncio.TimerHandle | None = None
     late: Verdict | None = None
     seconds: float = 0.0
+
+    @property
+    def workflow_id(self) -> str:
+        """Return the workflow that it is asked about."""
+        return self.question.inputs.workflow.workflow_id
+
+    def is_of(self, question: Question) -> bool:
+        """Say whether the same guard was shown the same workflow; `now` is that of the asking."""
+        return self.question.guard == question.guard and self.question.inputs.workflow == question.inputs.workflow
 
     def verdict(self) -> Verdict | None:
         """Return the answer if there is one; raises what the engine raised."""
@@ -214,13 +221,11 @@ class Parking:
             self._wake()
         return sorted(taken)
 
-    def ask(
-        self, guards: Guards, question: Question, *, offset: int, workflow_id: str, sequence: int
-    ) -> Verdict | None:
+    def ask(self, guards: Guards, question: Question, *, offset: int) -> Verdict | None:
         """Return the verdict on a command, None while its guard is being asked."""
         ask = self._asks.get(offset)
         if ask is not None:
-            if ask.sequence == sequence:  # else what it was shown is no longer so, if only of an SLA
+            if ask.is_of(question):  # else it is no longer so, if only of an SLA, or is another workflow's by now
                 return ask.verdict()
             ask.drop()
         since = self._clock()
@@ -228,7 +233,7 @@ class Parking:
         if isinstance(answer, list):
             self._asks.pop(offset, None)
             return judged(answer[0], question, self._clock() - since)
-        ask = self._asks[offset] = Ask(workflow_id, sequence, question, since, asyncio.ensure_future(answer))
+        ask = self._asks[offset] = Ask(question, since, asyncio.ensure_future(answer))
         ask.timer = asyncio.get_running_loop().call_later(self._guard_seconds_max, self._give_up, offset, ask, question)
         ask.answer.add_done_callback(partial(self._answered, offset, ask))
         return None

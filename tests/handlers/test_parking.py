@@ -467,6 +467,43 @@ async def test_an_answer_is_for_the_state_it_was_asked_about() -> None:
     assert (["w"], [(1, "guard")]) == (guards.asked, parked(turns))
 
 
+async def test_an_answer_about_one_workflow_opens_no_other() -> None:
+    """A conflict may leave another creation of the same id: its own guard is asked, and says no."""
+    turns, guards = held("w", limits=Limits(guard_budget_seconds=IN_PATIENCE, guard_turn_seconds_max=IN_PATIENCE))
+    other = door(name="shop.safe")
+    next(way for way in other["transitions"] if way["name"] == "pull")["guard"] = "false"
+    turns.store.add(compiled(door(max_open=1, version=2)))
+    turns.store.add(compiled(other))
+    await turns.take(sent(create("v")))
+    taking = asyncio.create_task(
+        turns.take(sent(create("w", "one")), sent(create("w", "other", definition="shop.safe")), pull("w"))
+    )
+    await assert_eventually(["w"], lambda: _waiting(guards), poll_seconds=0)
+    await guards.let_go()
+    assert [(1, "LIMIT_REACHED"), (2, "accepted")] == said(await taking)
+    await guards.let_go()
+    assert [(3, "GUARD_DENIED")] == said(await turns.take())
+    assert "shut" == turns.workflow("w").state
+
+
+async def test_an_answer_is_for_what_it_was_shown() -> None:
+    """Also where both creations are of one definition: the guard was shown the metadata of the one that was refused."""
+    turns, guards = held("w", limits=Limits(guard_budget_seconds=IN_PATIENCE, guard_turn_seconds_max=IN_PATIENCE))
+    turns.store.add(compiled(door(max_open=1, version=2)))
+    await turns.take(sent(create("v")))
+    taking = asyncio.create_task(
+        turns.take(
+            sent(create("u")), sent(create("w", "one", metadata={"a": 1})), sent(move("v", "brick")),
+            sent(create("w", "other", metadata={"a": 2})), pull("w"),
+        )
+    )  # fmt: skip
+    await assert_eventually(["w"], lambda: _waiting(guards), poll_seconds=0)
+    await guards.let_go()
+    await taking
+    ((asked, _),) = guards.pending
+    assert (2, turns.workflow("w").metadata) == (len(guards.asked), asked.inputs.workflow.metadata)
+
+
 async def test_a_command_for_elsewhere_does_not_wait() -> None:
     """What belongs on another partition is forwarded at once, though a workflow of its name is parked here."""
     turns, _ = held("w")
