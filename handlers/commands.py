@@ -17,7 +17,7 @@ from domain.instants import written
 from handlers.breath import Breath, loop_time
 from handlers.decode import Readable, Received, Unreadable, decode
 from handlers.faults import Fault, Overlong, Poison
-from handlers.isolation import isolated
+from handlers.isolation import isolated, occurred_at
 from handlers.judgement import Given, Judgement
 from handlers.limits import Limits
 from handlers.parking import Parking
@@ -235,7 +235,7 @@ class CommandsHandler:
         received = decode(record, command_bytes_max=self.limits.command_bytes_max)
         rows = [dead_letter(record, DeadLetterReason.NOT_STORABLE, problem)]
         if not isinstance(received, Unreadable):
-            rows.insert(0, answer_unbound(received, problem, written(loaded.now)))
+            rows.insert(0, answer_unbound(received, problem, written(self._now(owned, record, loaded.now))))
         for row in rows:
             turn = Turn(_after(owned, [record]), loaded.now, rows=[row])
             if isinstance(record, ParkedRecord):
@@ -248,7 +248,13 @@ class CommandsHandler:
         """Set a record aside on which our own code failed; raises the failure where there are too many of them."""
         loaded = await self.store.load(owned, Wanted((), (), ()))
         turn = Turn(_after(owned, [record]), loaded.now)
-        return await self._alone(owned, isolated(record, failure, parking=parking, limits=self.limits, turn=turn))
+        now = self._now(owned, record, loaded.now)
+        aside = isolated(record, failure, now=now, parking=parking, limits=self.limits, turn=turn)
+        return await self._alone(owned, aside)
+
+    def _now(self, owned: Ownership, record: Record, database: datetime) -> datetime:
+        """Return the time of a record that is taken on its own."""
+        return self.clock.now(database, owned.tick_time, occurred_at(record))
 
     async def _alone(self, owned: Ownership, turn: Turn) -> Taken:
         """Apply a turn that changes no workflow."""

@@ -3,6 +3,7 @@
 Too many of them in one partition mean that it is not the record: then the failure stops the process.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from traceback import extract_tb
@@ -10,7 +11,7 @@ from traceback import extract_tb
 from contracts.dead_letters import DeadLetterReason
 from contracts.rejections import Code
 from domain.instants import written
-from handlers.decode import ids_of
+from handlers.decode import Readable, decode, ids_of
 from handlers.limits import Limits
 from handlers.parking import Parking, not_before, parked_record
 from handlers.ports import Parked, ParkedRecord, ParkReason, Record, Turn
@@ -19,9 +20,10 @@ from handlers.written import answer_unbound, dead_letter
 ATTEMPTS_MAX = 5
 
 
-def isolated(record: Record, failure: Exception, *, parking: Parking, limits: Limits, turn: Turn) -> Turn:
+def isolated(
+    record: Record, failure: Exception, *, now: datetime, parking: Parking, limits: Limits, turn: Turn
+) -> Turn:
     """Fill a turn with what becomes of one record; raises the failure beyond the limit of such records."""
-    now = turn.now
     turn.failures.append((record.offset, failure))
     if not isinstance(record, ParkedRecord):
         _make_room(failure, parking, limits)
@@ -30,7 +32,7 @@ def isolated(record: Record, failure: Exception, *, parking: Parking, limits: Li
     parked = record.parked
     attempts = parked.attempts + 1 if parked.reason is ParkReason.ERROR else 1
     if attempts > ATTEMPTS_MAX:
-        _bury(record, failure, turn)
+        _bury(record, failure, now, turn)
         return turn
     if parked.reason is not ParkReason.ERROR:
         _make_room(failure, parking, limits)
@@ -40,6 +42,14 @@ def isolated(record: Record, failure: Exception, *, parking: Parking, limits: Li
         )
     )
     return turn
+
+
+def occurred_at(record: Record) -> datetime | None:
+    """Return a record's own time; None if it has none, or if that is what our own code fails on."""
+    received = None
+    with suppress(Exception):
+        received = decode(record, command_bytes_max=len(record.value or b""))
+    return received.command.occurred_at if isinstance(received, Readable) else None
 
 
 def place_of(failure: Exception) -> str:
@@ -68,11 +78,11 @@ def _first(record: Record, failure: Exception, now: datetime) -> Parked:
     )
 
 
-def _bury(record: ParkedRecord, failure: Exception, turn: Turn) -> None:
+def _bury(record: ParkedRecord, failure: Exception, now: datetime, turn: Turn) -> None:
     times = f"our own code failed on it {ATTEMPTS_MAX + 1} times"
     turn.rows.append(dead_letter(record, DeadLetterReason.INTERNAL_ERROR, f"{times}: {place_of(failure)}"))
     ids = ids_of(record)
     if ids is not None:
         problem = f"{times}; it is kept as a dead letter of partition {record.partition}, offset {record.offset}"
-        turn.rows.append(answer_unbound(ids, problem, written(turn.now), Code.INTERNAL_ERROR))
+        turn.rows.append(answer_unbound(ids, problem, written(now), Code.INTERNAL_ERROR))
     turn.unparked.append(record.parked)

@@ -1,6 +1,7 @@
 """One pass over the records of a turn: each is decided on its workflow as the ones before it left it."""
 
 import asyncio
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -102,6 +103,7 @@ class Judgement:
         if isinstance(received, Readable):
             await self._receive_command(received)
             return
+        self._come_to(None)
         if isinstance(received, Unreadable):
             self._turn.rows.append(dead_letter_row(received))
         else:
@@ -130,6 +132,7 @@ class Judgement:
         left_seconds = max(0.0, end - clock())
         while self._unanswered:
             head, *others = self._unanswered.pop(next(iter(self._unanswered)))
+            self._come_to(head.command.occurred_at)
             self._park(head, ParkReason.GUARD, "its guard has not answered yet")
             for received in others:
                 await self.receive(received)
@@ -155,9 +158,7 @@ class Judgement:
     async def _receive_command(self, received: Readable) -> None:
         """Find out whether it is this command's turn, here; then judge it."""
         record, command = received.record, received.command
-        if self._clock.logical:
-            self._now = self._clock.now(self._loaded.now, self._owned.tick_time, command.occurred_at)
-            self._now_written = written(self._now)
+        self._come_to(command.occurred_at)
         if isinstance(record, ParkedRecord):
             if self._waiting.stays(record.parked, self._now):
                 return
@@ -176,6 +177,12 @@ class Judgement:
             self._park(received, ParkReason.BEHIND, f"the command at offset {ahead} is before it")
         else:
             await self._judge(received, root_id)
+
+    def _come_to(self, occurred_at: datetime | None) -> None:
+        """Let it be the time of one record: where time is logical each has its own."""
+        if self._clock.logical:
+            self._now = self._clock.now(self._loaded.now, self._owned.tick_time, occurred_at)
+            self._now_written = written(self._now)
 
     async def _judge(self, received: Readable, root_id: str) -> None:
         command = received.command

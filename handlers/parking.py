@@ -180,7 +180,7 @@ class Parking:
 
     def is_old(self, parked: Parked, now: datetime) -> bool:
         """Say whether a command has waited for as long as one may."""
-        return parked.parked_at + self._age_max <= now
+        return now - parked.parked_at >= self._age_max
 
     def is_asked(self, offset: int) -> bool:
         """Say whether a command's guard is being asked, or has answered."""

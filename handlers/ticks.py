@@ -49,10 +49,13 @@ class Clock:
     grace: timedelta = timedelta(seconds=2)
 
     def now(self, database: datetime, tick_time: datetime | None, occurred_at: datetime | None = None) -> datetime:
-        """Return a decision's time; `occurred_at` is a command's own and counts where time is logical."""
+        """Return a decision's time; `occurred_at` is a command's own and counts where time is logical.
+
+        It counts up to where calendars end, as a tick does: beyond there is no time to add to.
+        """
         if not self.logical:
             return database if tick_time is None else max(database, tick_time)
-        told = [each for each in (tick_time, occurred_at) if each is not None]
+        told = [min(each, UNTIL) for each in (tick_time, occurred_at) if each is not None]
         return max(told) if told else database
 
     def due_until(self, tick: ReceivedTick) -> datetime:

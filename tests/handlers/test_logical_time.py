@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -10,13 +10,17 @@ import pytest
 
 from contracts.ticks import Tick
 from domain.instants import written
+from domain.zone import UNTIL
 from handlers.commands import Wakeup
-from handlers.ports import JournalRow
+from handlers.limits import Limits
+from handlers.ports import JournalRow, ParkReason
 from handlers.ticks import Clock, ReceivedTick
-from tests.fakes.machines import compiled, create, door, move, sent
+from tests.fakes.guards import HeldGuards
+from tests.fakes.machines import DOOR, compiled, create, door, move, sent
 from tests.fakes.ports import CommandRecord
 from tests.fakes.store import START
-from tests.fakes.turns import Turns, events
+from tests.fakes.turns import Turns, events, outcome, replies
+from tests.handlers.test_parking import BrokenStore
 
 OPENING = {"name": "opening", "target": "1h", "warning": "0s", "stops": ["open"], "ladder": [{"transition": "brick"}]}
 LONG_AGO = START - timedelta(days=1000)
@@ -116,6 +120,66 @@ async def test_what_is_parked_is_looked_at_when_logical_time_has_come(turns: Tur
     assert turns.parking[0].due
     (reply,) = await turns.take()
     assert b"EXPIRED" in (reply.reply or b"")
+
+
+async def test_our_own_failure_is_tried_again_in_logical_time() -> None:
+    """Also before the first tick: then it is the command's own time, whatever the database's clock says."""
+    store = BrokenStore()
+    turns = Turns(store, clock=Clock(logical=True))
+    turns.store.add(compiled(door()))
+    await turns.take(happened(create("w"), 0))
+    store.broken.add(DOOR)
+    await turns.take(happened(move("w", "open"), 0.5))
+    store.broken.clear()
+    await turns.fire(tick(after(0.5)))
+    assert [] == await turns.take(happened(move("w", "shut"), 0.6))
+    await turns.fire(tick(after(1)))
+    rows = [*await turns.take(), *await turns.take()]
+    assert ["accepted", "accepted"] == [outcome(reply) for reply in replies(rows)]
+    assert {written(after(1))} == {event["timestamp"] for event in events(rows)}
+
+
+@pytest.mark.parametrize("on_unavailable", ["reject", "wait"])
+async def test_a_command_of_the_end_of_time_stops_nothing(on_unavailable: str) -> None:
+    """Its guard does not answer, or cannot be asked: it is parked, ticks and new owners go on, and so do others."""
+    guards = HeldGuards()
+    turns = Turns(guards=guards, limits=Limits(guard_budget_seconds=0), clock=Clock(logical=True))
+    turns.store.add(compiled(door() | {"on_unavailable": on_unavailable}))
+    await turns.take(happened(create("w"), 0), happened(move("w", "open"), 0), happened(move("w", "jam"), 0))
+    if on_unavailable == "reject":
+        guards.held.add("w")
+    await turns.take(sent(move("w", "phone") | {"occurred_at": "9999-12-31T23:59:59Z"}))
+    assert [(ParkReason.GUARD, UNTIL)] == [
+        (each.parked.reason, each.parked.parked_at) for each in turns.store.waiting.values()
+    ]
+    assert ([], False) == await turns.fire(tick(after(1)))
+    turns.parking.pop(0).close()
+    del turns.owned[0]
+    (record,) = turns.store.waiting.values()
+    record.parked = record.parked._replace(parked_at=datetime.max.replace(tzinfo=UTC))  # as an earlier build wrote it
+    assert ([], False) == await turns.fire(tick(after(1)))
+    assert ["accepted"] == await turns.outcomes(happened(create("v"), 1))
+
+
+async def test_what_is_parked_counts_from_its_own_time() -> None:
+    """Not from that of whatever was decided after it in the same turn: so it is refused when it has waited its hour."""
+    guards = HeldGuards("w")
+    turns = Turns(guards=guards, limits=Limits(guard_budget_seconds=0), clock=Clock(logical=True))
+    turns.store.add(compiled(door()))
+    await turns.take(happened(create("w"), 0), happened(create("v"), 0))
+    await turns.take(happened(move("w", "pull"), 1), happened(move("v", "open"), 9))
+    await turns.fire(tick(after(1.9)))
+    assert [] == await turns.take()
+    await turns.fire(tick(after(2)))
+    (reply,) = replies(await turns.take())
+    assert ("PREDICATE_UNAVAILABLE", written(after(2))) == (outcome(reply), reply["decided_at"])
+
+
+async def test_what_is_no_command_is_answered_at_the_time_of_the_partition(turns: Turns) -> None:
+    """Nobody's own time is its."""
+    await turns.fire(tick(after(3)))
+    _, refused = await turns.replies(happened(create("w"), 9), sent(create("v") | {"definition": 7}))
+    assert ("INVALID_COMMAND", written(after(3))) == (outcome(refused), refused["decided_at"])
 
 
 def body_asked(row: JournalRow) -> dict[str, Any]:
