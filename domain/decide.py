@@ -101,7 +101,7 @@ def _create(
             values={"expected_version": command.expected_version},
         )
     if facts.room.get(definition.name, 1) <= 0:
-        return _full(definition)
+        return _full(definition.name)
     terminal = definition.initial in definition.terminal
     details = _creation_details(command)
     if terminal:
@@ -323,7 +323,7 @@ def _migrated(
         return found
     delta = (workflow.state in definition.terminal) - (found.state in found.definition.terminal)
     if delta > 0 and facts.room.get(definition.name, 1) <= 0:
-        return _full(found.definition)
+        return _full(definition.name)
     event = change_of(
         workflow,
         command,
@@ -340,12 +340,12 @@ def _migrated(
     return Accepted((event,), evolve(workflow, event), delta)
 
 
-def _full(definition: Definition) -> Refusal:
+def _full(name: str) -> Refusal:
+    """Refuse what the counter has no room for: its limit is that of the newest version, which may be another one."""
     return refusal(
         Code.LIMIT_REACHED,
-        f"{definition.name} may have no more than {definition.max_open} workflows open",
-        clause="open < max_open",
-        values={"max_open": definition.max_open},
+        f"as many workflows of {name} are open as its newest version allows",
+        clause="open < max_open of the newest version",
     )
 
 

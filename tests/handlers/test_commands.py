@@ -344,7 +344,8 @@ async def test_a_full_definition_is_decided_again_under_the_lock() -> None:
     assert ["accepted", "accepted", "LIMIT_REACHED", "NOT_FOUND", "accepted", "accepted", "LIMIT_REACHED"] == [
         outcome(reply) for reply in found
     ]
-    assert {"clause": "open < max_open", "values": {"max_open": 2}} == found[2]["rejection"]["why"]
+    assert f"as many workflows of {DOOR} are open as its newest version allows" == found[2]["rejection"]["message"]
+    assert {"clause": "open < max_open of the newest version", "values": {}} == found[2]["rejection"]["why"]
     assert (2, 1, 1, 1) == (store.counts[DOOR].open, store.applies, store.locks, store.rows[0].turn)
 
 
