@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,7 +16,7 @@ from domain.decision import Accepted
 from domain.instants import of_broker, written
 from domain.rejections import Refusal, refusal
 from domain.workflow import dump
-from handlers.decode import VALUES_MAX, Invalid, Readable, Unreadable, levels
+from handlers.decode import VALUES_MAX, Invalid, Readable, Unreadable, levels, wanted_headers
 from handlers.ports import JournalRow, Record
 
 REPLY_TYPE = "turnstile.reply"
@@ -259,10 +260,16 @@ def _reply_row(
 
 
 def kept_headers(record: Record) -> tuple[list[list[str | None]], bool]:
-    """Return the headers as text names and base64 values, up to 64 KiB, and whether some were left out."""
+    """Return the headers as text names and base64 values, up to 64 KiB, and whether some were left out.
+
+    Those that we look at come first: whatever a producer adds, a forwarded command keeps its own conversation.
+    """
+    looked_at = wanted_headers(record)
+    ours = (header for header in record.headers if header[0] in looked_at)
+    others = (header for header in record.headers if header[0] not in looked_at)
     kept: list[list[str | None]] = []
     size = 0
-    for name, value in record.headers:
+    for name, value in chain(ours, others):
         size += len(name) + len(value or b"") + HEADER_FRAME_BYTES
         if size > HEADER_BYTES_MAX:
             return kept, True

@@ -241,6 +241,19 @@ async def test_a_command_off_its_partition_is_forwarded(hops: int) -> None:
     ] == headers
 
 
+async def test_a_forwarded_command_keeps_its_own_conversation() -> None:
+    """However much its producer wrote into headers before: what goes beyond the limit is something else."""
+    turns = Turns(MemoryStore(3))
+    turns.store.add(compiled(door()))
+    workflow_id = on_part(2, 3)
+    record = header(sent(create(workflow_id)), small="s", blob="x" * 70_000, correlation_id="talk-7", traceparent="00")
+    (row,) = await turns.take(record)
+    headers = [(name, b64decode(value)) for name, value in orjson.loads(row.event or b"")["headers"]]
+    assert {"small", "correlation_id", "traceparent"} == {name for name, _ in headers if "turnstile" not in name}
+    (reply,) = await turns.replies(CommandRecord(record.value, headers=headers), part=2)
+    assert ("accepted", "talk-7") == (outcome(reply), reply["correlation_id"])
+
+
 async def test_too_many_hops_are_a_dead_letter() -> None:
     """Workers that disagree about the partitions do not send a command round for ever."""
     turns = Turns(MemoryStore(3))
