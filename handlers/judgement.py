@@ -316,13 +316,15 @@ class Judgement:
         return Target(None if version is None else await self._store.definition(workflow.definition, version), last)
 
     def _place(self, received: Readable) -> tuple[str, int]:
-        """Return the command's root and the partition where it is decided: where the tree is, else by its hash.
+        """Return the command's root and the partition where it is decided: where it is stored, else by its hash.
 
-        The root is what the command says, never what the store knows by now: it is half of the idempotency key.
+        The workflow's own place is before its root's: a root may be created after others of its tree, and elsewhere if
+        partitions were added between. The root is what the command says, never what the store knows by now: it is half
+        of the idempotency key.
         """
         command = received.command
         root_id = command.root_id or command.workflow_id
-        for member in (root_id, command.workflow_id):
+        for member in (command.workflow_id, root_id):
             workflow = self._workflows.get(member)
             place = self._loaded.places.get(member) if workflow is None else Place(self._owned.part, workflow.root_id)
             if place is not None and place.root_id == root_id:

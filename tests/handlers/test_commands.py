@@ -291,6 +291,22 @@ async def test_a_workflow_in_a_tree_is_where_its_root_is() -> None:
     assert ["NOT_FOUND"] == await turns.outcomes(sent(move(child, "shut")), part=1)
 
 
+async def test_a_workflow_in_a_tree_is_reached_where_it_is_stored() -> None:
+    """Its root may be created after it, and elsewhere where partitions were added between."""
+    turns = Turns(MemoryStore(4))
+    turns.store.add(compiled(door()))
+    root = next(each for each in map(str, range(99)) if (partition_of(each, 2), partition_of(each, 4)) == (1, 3))
+    turns.owned[1] = replace(await turns.store.claim(1, 1), n_parts=2)
+    birth = sent(create("child", root_id=root))
+    assert ["accepted"] == await turns.outcomes(birth, part=1)
+    turns.owned[1] = replace(turns.owned[1], n_parts=4)
+    assert ["accepted"] == await turns.outcomes(sent(create(root)), part=3)
+    moved, again = await turns.replies(sent(move("child", "open", root_id=root)), birth, part=1)
+    assert ("accepted", "accepted again") == (outcome(moved), outcome(again))
+    (row,) = await turns.take(sent(move("child", "shut", root_id=root)), part=3)
+    assert ("forward", 1) == (row.kind, orjson.loads(row.event or b"")["part"])
+
+
 async def test_a_refusal_is_repeated_although_the_workflow_came_to_be_in_a_tree(turns: Turns) -> None:
     """The key is what the command says: it does not change with what the store knows by then."""
     early = body_of("update_metadata", "child", "early", metadata={})
