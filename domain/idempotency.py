@@ -17,6 +17,8 @@ from domain.instants import written
 from domain.rejections import Refusal, refusal
 
 NOT_CONTENT = frozenset({"submitted_at", "token"})
+DELAY_SPARE = timedelta(hours=1)
+"""How long before it would be forgotten the time of a delayed command must come: its tick may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def known(
             Code.INVALID_COMMAND,
             f"not_before is {written(command.not_before)}, and commands are remembered for {window.days} days: "
             "send it later, under a new id",
-            clause="not_before < submitted_at + window",
+            clause="not_before < submitted_at + window - 1h",
             values={"not_before": written(command.not_before), "submitted_at": written(submitted_at)},
         )
     if remembered is not None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from contracts.commands import MigrateWorkflow
 from contracts.dead_letters import DeadLetterReason
+from contracts.rejections import Code
 from domain.decide import NOWHERE, conclude, decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition
@@ -31,15 +32,14 @@ from handlers.waiting import Waiting
 from handlers.written import (
     HOPS_MAX,
     accepted_rows,
-    answer_unbound,
     consequence_rows,
     dead_letter,
-    dead_letter_row,
     forward_row,
     refused_row,
     repeated_row,
     sizes_exceed,
     too_large,
+    unread_row,
     without_values,
 )
 
@@ -104,10 +104,8 @@ class Judgement:
             await self._receive_command(received)
             return
         self._come_to(None)
-        if isinstance(received, Unreadable):
-            self._turn.rows.append(dead_letter_row(received))
-        else:
-            self._turn.rows.append(answer_unbound(received, received.problem, self._now_written))
+        self._turn.rows.append(unread_row(received, self._now_written))
+        if not isinstance(received, Unreadable):
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
         self._waiting.settled(received.record)
 
@@ -203,7 +201,8 @@ class Judgement:
             self._waiting.settled(received.record)
             return
         if isinstance(answer, Refusal):
-            self._refuse(received, answer, root_id, workflow, binds=key not in self._remembered)
+            binds = key not in self._remembered and answer.code is not Code.INVALID_COMMAND
+            self._refuse(received, answer, root_id, workflow, binds=binds)
             self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
             self._waiting.settled(received.record)
             return
@@ -339,7 +338,7 @@ class Judgement:
                 f"forwarded {received.hops} times and still not on partition {part} of its root {root_id}",
             )
         else:
-            row = forward_row(received, part, root_id)
+            row = forward_row(received, part, root_id, hops=received.hops + 1)
         self._turn.rows.append(row)
 
     def _accept(

@@ -252,9 +252,7 @@ class Parking:
         for gone in turn.unparked:
             self._remove(gone)
         for each in turn.postponed:
-            queue = self._queues[each.workflow_id]
-            queue[next(place for place, old in enumerate(queue) if old.offset == each.offset)] = each
-            self._forget(each.offset)
+            self._postpone(each)
         for record in turn.parked:
             if record.parked.reason is ParkReason.DELAYED:
                 continue  # it waits in the store, for ticks alone
@@ -278,6 +276,14 @@ class Parking:
     def _append(self, parked: Parked) -> None:
         self._queues.setdefault(parked.workflow_id, deque()).append(parked)
         self._offsets.add(parked.offset)
+
+    def _postpone(self, each: Parked) -> None:
+        if each.reason is ParkReason.DELAYED:
+            self._remove(each)
+            return
+        queue = self._queues[each.workflow_id]
+        queue[next(place for place, old in enumerate(queue) if old.offset == each.offset)] = each
+        self._forget(each.offset)
 
     def _remove(self, gone: Parked) -> None:
         left = deque(each for each in self._queues[gone.workflow_id] if each.offset != gone.offset)

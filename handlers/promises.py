@@ -25,7 +25,7 @@ from handlers.decode import Readable, decode
 from handlers.faults import Fault, Overlong
 from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecord, SlaRow, Store, Timer, Turn, Wanted
 from handlers.ticks import Clock, ReceivedTick
-from handlers.written import consequence_rows, event_row, forward_row
+from handlers.written import consequence_rows, event_row, forward_row, unread_row
 
 TIMERS_OF_A_TICK = 500  # a tick that finds no more takes them all
 TIMERS_OF_MANY = 100  # where there are more, commands have their turns between: some 30 ms
@@ -115,7 +115,7 @@ async def fire(
     turn = Turn(owned.next_offset, decided_at)
     for record in delayed:
         turn.unparked.append(record.parked)
-        turn.rows.append(resent_row(record, owned.part))
+        turn.rows.append(resent_row(record, owned.part, written(now)))
     applying: asyncio.Task[Ownership] | None = None
     try:
         for first in range(0, max(len(due), 1), WORKFLOWS_A_TURN):
@@ -155,12 +155,16 @@ async def _apply(
     return outcome
 
 
-def resent_row(record: ParkedRecord, part: int) -> JournalRow:
-    """Return the row that sends a delayed command again, now that its time has come."""
+def resent_row(record: ParkedRecord, part: int, now: str) -> JournalRow:
+    """Return the row that sends a delayed command again, now that its time has come.
+
+    It is as new there: partitions may have been added meanwhile, so its hops are counted anew. One that was set aside
+    by another build, and that this one cannot read, is answered here as it would be there.
+    """
     received = decode(record, command_bytes_max=len(record.value or b""))
     if not isinstance(received, Readable):
-        raise Fault(f"partition {part}: the delayed command at offset {record.offset} cannot be read any more")
-    return forward_row(received, part, received.command.root_id or received.command.workflow_id)
+        return unread_row(received, now)
+    return forward_row(received, part, received.command.root_id or received.command.workflow_id, hops=0)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts.rejections import Code
+from domain.idempotency import DELAY_SPARE
 from domain.instants import written
 from domain.rejections import Refusal, refusal
 from handlers.decode import Readable
@@ -115,16 +116,20 @@ class Waiting:
     def is_early(self, received: Readable, now: datetime) -> bool:
         """Say whether a command's time has not come, and will while its id is remembered."""
         wanted, command = received.command.not_before, received.command
-        if wanted is None or wanted <= now or isinstance(received.record, ParkedRecord):
+        if wanted is None or wanted <= now:
             return False
         since = min(received.broker_time, command.submitted_at or received.broker_time)
-        return wanted < since + self._limits.window
+        return wanted - since < self._limits.window - DELAY_SPARE
 
     def delay(self, received: Readable, now: datetime) -> None:
         """Set a command aside until its time has come; it holds nothing back meanwhile."""
-        until = received.command.not_before or now
+        record, until = received.record, received.command.not_before or now
         parked = entry(received, ParkReason.DELAYED, "its time has not come", now, until)
-        self._turn.parked.append(parked_record(received.record, parked))
+        if isinstance(record, ParkedRecord):  # our own code failed on it before it could be seen that it is early
+            self.queue(record.parked.workflow_id).remove(record.offset)
+            self._turn.postponed.append(parked)
+        else:
+            self._turn.parked.append(parked_record(record, parked))
 
 
 def unavailable(message: str, clause: str, values: dict[str, Any]) -> Refusal:

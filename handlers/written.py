@@ -165,8 +165,10 @@ def answer_unbound(
     return _reply_row(received, workflow_id, root_id, canonical(reply))
 
 
-def dead_letter_row(received: Unreadable) -> JournalRow:
-    """Return the row that keeps a record nobody can read: at most 256 KiB of it, and its place."""
+def unread_row(received: Invalid | Unreadable, now: str) -> JournalRow:
+    """Return the row of a record that is no command: an answer to whoever sent it, a dead letter if nobody can tell."""
+    if isinstance(received, Invalid):
+        return answer_unbound(received, received.problem, now)
     return dead_letter(received.record, received.reason, received.problem)
 
 
@@ -200,13 +202,16 @@ def dead_letter(record: Record, reason: DeadLetterReason, problem: str) -> Journ
     )
 
 
-def forward_row(received: Readable, part: int, root_id: str) -> JournalRow:
-    """Return the row that sends a command to its root's partition, with its bytes, first broker time and origin."""
+def forward_row(received: Readable, part: int, root_id: str, *, hops: int) -> JournalRow:
+    """Return the row that sends a command to its root's partition, with its bytes, first broker time and origin.
+
+    `hops` is how often it will have been forwarded then.
+    """
     record = received.record
     headers, _ = kept_headers(record)
     ours = {HEADER_HOPS, HEADER_BROKER_TIME, HEADER_ORIGIN}
     stamped = {
-        HEADER_HOPS: str(received.hops + 1),
+        HEADER_HOPS: str(hops),
         HEADER_BROKER_TIME: str(int(received.broker_time.timestamp() * 1000)),
         HEADER_ORIGIN: f"{record.partition}/{record.offset}",
     }

@@ -17,9 +17,9 @@ from domain.decide import decide
 from domain.decision import Accepted, Circumstances, Facts
 from domain.definition import Definition, compile_document
 from domain.rejections import refusal
-from handlers.decode import Invalid, Readable, Unreadable, decode
+from handlers.decode import Readable, decode
 from handlers.ports import JournalRow
-from handlers.written import accepted_rows, answer_unbound, dead_letter_row, refused_row, repeated_row
+from handlers.written import accepted_rows, refused_row, repeated_row, unread_row
 from service.broker.records import OutRecord, own_records
 
 NOW = "2026-11-21T09:30:00.000000Z"
@@ -49,11 +49,7 @@ class Came:
 def _rows(came: Came) -> list[JournalRow]:
     """Take a record to the rows that answer it; a command is accepted, refused and repeated."""
     received = decode(came, command_bytes_max=1024)
-    if isinstance(received, Unreadable):
-        return [dead_letter_row(received)]
-    if isinstance(received, Invalid):
-        return [answer_unbound(received, received.problem, NOW)]
-    return _answers(received)
+    return _answers(received) if isinstance(received, Readable) else [unread_row(received, NOW)]
 
 
 def _answers(received: Readable) -> list[JournalRow]:

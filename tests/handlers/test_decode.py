@@ -15,7 +15,7 @@ from contracts.dead_letters import DeadLetterReason
 from domain.idempotency import content_digest, content_of
 from handlers.decode import VALUES_MAX, Invalid, Readable, Received, Unreadable, decode
 from handlers.ports import Unread
-from handlers.written import answer_unbound, dead_letter_row, forward_row
+from handlers.written import answer_unbound, forward_row, unread_row
 from tests.fakes.machines import create, identified, move
 from tests.fakes.ports import CommandRecord
 
@@ -35,12 +35,11 @@ NOW = "2026-11-21T09:30:00.000000Z"
 def read(value: bytes | None, **fields: Any) -> Received:  # noqa: ANN401 - a record's fields
     """Decode a record, and write down what it came to: neither may raise."""
     received = decode(CommandRecord(value, **fields), command_bytes_max=BYTES_MAX)
-    if isinstance(received, Unreadable):
-        dead_letter_row(received)
+    if not isinstance(received, Readable):
+        unread_row(received, NOW)
     else:
         answer_unbound(received, "a problem", NOW)
-    if isinstance(received, Readable):
-        forward_row(received, 1, "root")
+        forward_row(received, 1, "root", hops=1)
     return received
 
 
