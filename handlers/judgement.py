@@ -32,6 +32,7 @@ from handlers.waiting import Waiting
 from handlers.written import (
     HOPS_MAX,
     accepted_rows,
+    answer_unbound,
     consequence_rows,
     dead_letter,
     forward_row,
@@ -331,15 +332,15 @@ class Judgement:
         return root_id, partition_of(root_id, self._owned.n_parts)
 
     def _forward(self, received: Readable, part: int, root_id: str) -> None:
-        if received.hops >= HOPS_MAX:
-            row = dead_letter(
-                received.record,
-                DeadLetterReason.TOO_MANY_HOPS,
-                f"forwarded {received.hops} times and still not on partition {part} of its root {root_id}",
-            )
-        else:
-            row = forward_row(received, part, root_id, hops=received.hops + 1)
-        self._turn.rows.append(row)
+        if received.hops < HOPS_MAX:
+            self._turn.rows.append(forward_row(received, part, root_id, hops=received.hops + 1))
+            return
+        problem = f"forwarded {received.hops} times and still not on partition {part} of its root {root_id}"
+        self._turn.rows += [
+            dead_letter(received.record, DeadLetterReason.TOO_MANY_HOPS, problem),
+            answer_unbound(received, problem, self._now_written, Code.INTERNAL_ERROR),
+        ]
+        self._turn.outcomes[UNKNOWN_KIND, "rejected"] += 1
 
     def _accept(
         self, received: Readable, decision: Accepted, definition: Definition, root_id: str

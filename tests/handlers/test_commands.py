@@ -254,11 +254,14 @@ async def test_a_forwarded_command_keeps_its_own_conversation() -> None:
     assert ("accepted", "talk-7") == (outcome(reply), reply["correlation_id"])
 
 
-async def test_too_many_hops_are_a_dead_letter() -> None:
-    """Workers that disagree about the partitions do not send a command round for ever."""
+async def test_too_many_hops_are_a_dead_letter_and_an_answer() -> None:
+    """Workers that disagree about the partitions do not send a command round for ever; it may be sent again later."""
     turns = Turns(MemoryStore(3))
-    (row,) = await turns.take(header(sent(create(on_part(2, 3))), turnstile_hops="2"))
-    assert ("dead_letter", "TOO_MANY_HOPS") == (row.kind, orjson.loads(row.event or b"")["reason"])
+    letter, answer = await turns.take(header(sent(create(on_part(2, 3))), turnstile_hops="2"))
+    assert ("dead_letter", "TOO_MANY_HOPS") == (letter.kind, orjson.loads(letter.event or b"")["reason"])
+    (reply,) = replies([answer])
+    assert ("INTERNAL_ERROR", None) == (outcome(reply), answer.command_id)
+    assert "forwarded 2 times and still not on partition 2" in reply["rejection"]["message"]
 
 
 async def test_a_stored_place_wins_over_the_hash() -> None:
