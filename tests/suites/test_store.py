@@ -714,7 +714,11 @@ async def test_what_is_parked_is_postponed_and_let_go_of_by_turns(bench: Bench) 
     )
     owned = await applied(bench, owned, Turn(3, AT, postponed=[later], unparked=[parked(0).parked]))
     assert [later, parked(2).parked] == await bench.store.parked(owned)
-    assert (2, 3) == (owned.turn, owned.next_offset)
+    early = parked(2).parked._replace(reason=ParkReason.DELAYED, not_before=AT + timedelta(hours=1))
+    owned = await applied(bench, owned, Turn(3, AT, postponed=[early]))
+    assert [later] == await bench.store.parked(owned)
+    assert [early] == [each.parked for each in await bench.store.delayed(owned, AT + timedelta(hours=1), 10)]
+    assert (3, 3) == (owned.turn, owned.next_offset)
 
 
 async def test_a_fenced_turn_leaves_what_is_parked(bench: Bench) -> None:
