@@ -186,7 +186,7 @@ class CommandsHandler:
         except Overlong as overlong:
             if not together:
                 raise
-            return overlong
+            return overlong.with_traceback(None)  # else all that was read would be kept until the last half is taken
         except Fault:
             raise
         except Exception as failure:  # noqa: BLE001 - whatever it is, it must not cost its neighbours their outcome

@@ -3,7 +3,7 @@
 Fault
 ├── Transient            back off, claim again, read the records again
 │   ├── Fenced           another owner took the partition, or our own turn was already applied
-│   ├── Overlong         one statement took too long and was given up: take less at once
+│   ├── Overlong         one statement took too long, or would bring too much: take less at once
 │   └── OutcomeUnknown   the connection was lost while a turn was being applied
 ├── Poison               the store refuses these values: isolate the record by halving
 └── Parted               the log and the store no longer belong together: halt the partition, alert
@@ -23,7 +23,7 @@ class Fenced(Transient):
 
 
 class Overlong(Transient):
-    """A statement was ended because it took too long; nothing was written."""
+    """A statement was ended because it took too long, or would bring too much; nothing was written."""
 
 
 class OutcomeUnknown(Transient):

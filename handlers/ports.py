@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import inf
 from typing import Any, NamedTuple, Protocol, Self
 from uuid import UUID
 
@@ -151,6 +152,9 @@ class Loaded:
     last_events: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+LOADED_BYTES_MAX = 4 * 1024 * 1024
+
+
 class Wanted(NamedTuple):
     """What a turn asks the store for; `undone` are the workflows whose last event is wanted too."""
 
@@ -158,6 +162,12 @@ class Wanted(NamedTuple):
     command_ids: Sequence[str]
     definitions: Sequence[str]
     undone: Sequence[str] = ()
+
+    @property
+    def bytes_max(self) -> float:
+        """How many bytes may be loaded at once; what one command names, with its root, is loaded whatever it has."""
+        of_one = len(self.workflow_ids) <= 2 and len(self.command_ids) <= 1  # noqa: PLR2004 - a workflow and its root
+        return inf if of_one else LOADED_BYTES_MAX
 
 
 class SlaRow(NamedTuple):
@@ -221,7 +231,7 @@ class Store(Protocol):
     """The truth."""
 
     async def load(self, owned: Ownership, wanted: Wanted) -> Loaded:
-        """Read everything a turn needs, and the clock."""
+        """Read everything a turn needs, and the clock; raises Overlong where that is too much at once."""
         ...
 
     async def parked(self, owned: Ownership) -> Sequence[Parked]:

@@ -123,17 +123,22 @@ class MemoryStore:
         if self.loaded_max is not None and len(wanted.workflow_ids) > self.loaded_max:
             raise Overlong(f"{len(wanted.workflow_ids)} workflows")
         bodies = {key: self.workflows.get((owned.part, key)) for key in wanted.workflow_ids}
+        remembered = {
+            (root_id, command_id): known
+            for (part, root_id, command_id), known in self.remembered.items()
+            if part == owned.part and command_id in set(wanted.command_ids)
+        }
+        last_events = self._last_changes(owned.part, set(wanted.undone))
+        held = [body or b"" for body in bodies.values()] + [known.reply for known in remembered.values()]
+        if max(sum(map(len, held)), len(orjson.dumps(last_events))) > wanted.bytes_max:
+            raise Overlong(f"more than {wanted.bytes_max} bytes at once")
         return Loaded(
             now=self.now,
             workflows={key: parse(body) for key, body in bodies.items() if body is not None},
             places={key: self.places[key] for key, body in bodies.items() if body is None and key in self.places},
-            remembered={
-                (root_id, command_id): known
-                for (part, root_id, command_id), known in self.remembered.items()
-                if part == owned.part and command_id in set(wanted.command_ids)
-            },
+            remembered=remembered,
             latest={name: max(self.definitions[name]) for name in wanted.definitions if name in self.definitions},
-            last_events=self._last_changes(owned.part, set(wanted.undone)),
+            last_events=last_events,
         )
 
     def _last_changes(self, part: int, workflow_ids: set[str]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from itertools import count
 from domain.decision import Facts
 from handlers.commands import CommandsHandler, Wakeup
 from handlers.decode import VALUES_MAX
-from handlers.ports import Loaded, Ownership, Record, Turn, Wanted
+from handlers.ports import LOADED_BYTES_MAX, Loaded, Ownership, Record, Turn, Wanted
 from tests.fakes.machines import command, compiled, create, door, move, sent
 from tests.fakes.ports import ScriptedGuards, numbered
 from tests.fakes.store import MemoryStore
@@ -78,3 +78,16 @@ async def test_metadata_grows_to_as_many_keys_and_values_as_a_command_may_have()
         == (found[2]["rejection"]["message"])
     )
     assert {"colour", "b"} == turns.workflow("w").metadata.keys()
+
+
+async def test_large_workflows_are_loaded_a_few_at_a_time() -> None:
+    """However small the commands are that name them; each has its outcome, in order."""
+    turns = Turns()
+    turns.store.add(compiled(door()))
+    names = [f"w{number}" for number in range(25)]
+    for name in names:
+        await turns.take(sent(create(name, metadata={"note": LOADED_BYTES_MAX // 20 * "."})))
+    turns.taken.clear()
+    found = await turns.replies(*(sent(move(name, "open")) for name in names))
+    assert [(name, "accepted") for name in names] == [(reply["workflow_id"], reply["outcome"]) for reply in found]
+    assert [12, 13] == [len(taken.turn.changed) for taken in turns.taken]

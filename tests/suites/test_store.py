@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -20,8 +20,9 @@ from domain.idempotency import Remembered
 from domain.instants import written
 from domain.sla import SlaRecord, dump_record
 from domain.workflow import Workflow
-from handlers.faults import Fenced, Poison
+from handlers.faults import Fenced, Overlong, Poison
 from handlers.ports import (
+    LOADED_BYTES_MAX,
     Claims,
     JournalRow,
     Outbox,
@@ -663,6 +664,30 @@ async def test_two_owners_of_one_partition_apply_once(bench: Bench) -> None:
     outcomes = await asyncio.gather(*(bench.store.apply(owned, turn) for turn in turns), return_exceptions=True)
     assert ["Fenced", "Ownership"] == sorted(type(outcome).__name__ for outcome in outcomes)
     assert 1 == len(await rows_of(bench, 0))
+
+
+async def test_what_is_too_much_at_once_is_not_loaded(bench: Bench) -> None:
+    """By the bytes of workflows, replies and events; what one command names is loaded whatever it has."""
+    owned = await bench.store.claim(0, 1)
+    large, names, events = LOADED_BYTES_MAX // 2 * ".", ["a", "b", "c"], ["d", "e", "f"]
+    turn = creation(owned, *names, *events)
+    turn.created = [new._replace(metadata={"x": large}) for new in turn.created[:3]] + turn.created[3:]
+    for place, row in enumerate(turn.rows[3:], start=3):
+        event = canonical({"note": large, "version": 1, "workflow_id": row.workflow_id})
+        turn.rows[place] = row._replace(event=event, reply=canonical({"note": large}))
+    owned = await applied(bench, owned, turn)
+    ids = [str(row.command_id) for row in turn.rows]
+    much = [(names, (), ()), ((), ids, ()), (names[:1], ids[3:5], ()), (events, (), (), events)]
+    for wanted in starmap(Wanted, much):
+        with pytest.raises(Overlong):
+            await bench.store.load(owned, wanted)
+    loaded = await bench.store.load(owned, Wanted(names[:2], ids[3:4], (), events))
+    assert (names[:2], [("d", ids[3])], events) == (
+        sorted(loaded.workflows),
+        list(loaded.remembered),
+        sorted(loaded.last_events),
+    )
+    assert {*events} == (await held(bench, owned, *events)).keys()
 
 
 def parked(offset: int, workflow_id: str = "w", **fields: Any) -> ParkedRecord:  # noqa: ANN401 - of a parked command
