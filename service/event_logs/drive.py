@@ -165,17 +165,16 @@ async def _feed(
     rest = iter(commands)
     reached: datetime | None = None
     while batch := list(islice(rest, min(pace.batch_max, await tally.room()))):
+        # Before the first wait, so that a drive that ends meanwhile counts what it did not come to send.
+        tally.asked(batch)
         if clockwork is None:
-            tally.asked(batch)
             await wire.send(batch)
             continue
         for begun_at, found in groupby(batch, partial(_step_of, step=clockwork.step)):
             if begun_at is not None and begun_at != reached:
                 await clockwork.ticks.tick(begun_at)
                 reached = begun_at
-            together = list(found)
-            tally.asked(together)
-            await wire.send(together)
+            await wire.send(list(found))
 
 
 def _step_of(command: Outgoing, *, step: timedelta) -> datetime | None:

@@ -194,6 +194,23 @@ async def test_a_limit_on_silence_ends_the_drive(tmp_path: Path) -> None:
     assert DriveResult(10, 0, {}, 0, (), 10) == result
 
 
+async def test_a_drive_that_ends_while_time_waits_for_the_broker_is_not_complete(tmp_path: Path) -> None:
+    """What the log still had when silence outlasted its limit is unanswered, though all that went out was answered."""
+    answers = Answers()
+
+    class Stuck:
+        async def tick(self, _time: datetime, /) -> None:
+            if answers.order:
+                await asyncio.Event().wait()
+
+    pace = Pace(outstanding_max=10, notice_s=0.02, silence_s_max=0.1)
+    clockwork = Clockwork(Stuck(), timedelta(hours=1))
+    commands = some_commands(tmp_path)
+    result = await drive_over(MemoryWire(answers), commands, report=silent, pace=pace, clockwork=clockwork)
+    assert 0 < result.accepted < len(commands)
+    assert 0 < result.unanswered
+
+
 async def test_an_error_of_the_log_ends_the_drive() -> None:
     """A log that turns out bad on the way raises its own error."""
     moment = datetime(2024, 1, 1, tzinfo=UTC)
