@@ -84,7 +84,8 @@ def accounts(history: Iterable[Json], calendars: Calendars, now: datetime) -> li
         counts = event.get("effective_at")
         for name, run in running.items():
             record = records.get(name, run.record)
-            if counts is not None and run.record.is_open:
+            # Undoing a migration opens again what it closed.
+            if counts is not None and (run.record.is_open or record.is_open):
                 run.changed(counts, workflow.state, record)
             run.record = record
         _climb(event, running)

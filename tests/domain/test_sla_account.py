@@ -50,6 +50,16 @@ def test_each_run_has_an_account_of_its_own() -> None:
     )
 
 
+def test_time_after_an_undone_migration_is_under_the_state_that_it_went_back_to() -> None:
+    """The state in between ended it; what was closed is open again, and so is its account."""
+    life = Life(sla())
+    life.migrate(MONDAY + HOUR, sla(), states={"new": "closed"})
+    life.migrate(MONDAY + 2 * HOUR, undo=True)
+    (found,) = accounts(life.history, life.calendars, MONDAY + 10 * HOUR)
+    assert ["on_track", "new"] == [found.record.status, life.workflow and life.workflow.state]
+    assert {"new": 9 * 3600, "closed": 3600} == {name: sum(spent.values()) for name, spent in found.by_state.items()}
+
+
 STEPS = st.tuples(
     st.integers(0, 20 * 3600 * 10),
     st.integers(0, 3600),
