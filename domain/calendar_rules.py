@@ -102,8 +102,8 @@ def _overlaps(placed: Sequence[tuple[int, int, Path]]) -> Iterator[Finding]:
 def _working_day(document: CalendarDocument) -> Iterator[Finding]:
     if document.working_day is not None:
         declared = working_time(document.working_day, None)
-        if isinstance(declared, str) or declared <= timedelta():
-            text = "a working day is a time in hours and minutes, such as 8h or 7h 30m"
+        if isinstance(declared, str) or not timedelta() < declared <= timedelta(days=1):
+            text = "a working day is a time in hours and minutes, 24h at most, such as 8h or 7h 30m"
             yield Finding("error", "BAD_WORKING_DAY", text, ("working_day",))
     elif _day_length(document) is None and any(declared for _, declared in _declared(document.week)):
         text = "the days differ in length: targets in days are refused, unless working_day says what a day means"

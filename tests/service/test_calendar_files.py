@@ -69,6 +69,7 @@ def test_the_digest_is_of_what_is_said() -> None:
         ("  monday:", "  Monday:", ("UNKNOWN_CLAUSE", 5, 3)),
         ("week:", "working_day: 1d\nweek:", ("BAD_WORKING_DAY", 4, 14)),
         ("week:", "working_day: 0h\nweek:", ("BAD_WORKING_DAY", 4, 14)),
+        ("week:", "working_day: 999999h\nweek:", ("BAD_WORKING_DAY", 4, 14)),
         ("week:", "working_day: 8\nweek:", ("BAD_VALUE", 4, 14)),
         ("country: DE", "country: XX", ("UNKNOWN_COUNTRY", 8, 15)),
         ("country: DE", "country: de", ("BAD_VALUE", 8, 15)),
