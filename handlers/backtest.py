@@ -6,6 +6,7 @@ could see is believed, and what cannot be judged is followed as it was: both are
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -44,13 +45,15 @@ _BELIEVED = frozenset({Code.PREDICATE_UNAVAILABLE.value, Code.COMMAND_ID_REUSED.
 class Recorded(NamedTuple):
     """An answered command as the journal keeps it, and its record if the topic still has it.
 
-    `digest` is there where the reply binds the command's id.
+    `digest` is there where the reply binds the command's id. `database_time` is when that was written, by the clock
+    that the age of a command is held against; the reply's own time may be logical.
     """
 
     record: Record | None
     reply: Json
     event: Json | None
     digest: bytes | None
+    database_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class _Again:
         if received.command.command_type == "migrate_workflow":
             return "a migration"
         received = received._replace(command=command_in(self.candidate.states, received.command))
-        answer = self._known(received, recorded.reply)
+        answer = self._known(received, recorded)
         if isinstance(answer, Repeated) and recorded.reply.get("duplicate"):
             self.comparison.repeats += 1  # whatever came of it was compared with the first
             return None
@@ -135,13 +138,13 @@ class _Again:
         self.comparison.compare(self.workflow_id, asked_for(received.command), was, found)
         return None
 
-    def _known(self, received: Readable, reply: Json) -> Repeated | Refusal | None:
+    def _known(self, received: Readable, recorded: Recorded) -> Repeated | Refusal | None:
         return known(
             received.command,
             received.digest,
-            self.remembered.get((reply["root_id"], received.command_id)),
-            now=read(reply["decided_at"]),
-            database_time=read(reply["decided_at"]),
+            self.remembered.get((recorded.reply["root_id"], received.command_id)),
+            now=read(recorded.reply["decided_at"]),
+            database_time=recorded.database_time,
             broker_time=received.broker_time,
             window=self.candidate.limits.window,
         )

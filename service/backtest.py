@@ -42,7 +42,13 @@ async def backtest(
         offsets = {each.record_offset for rows in decided.values() for each in rows}
         records: dict[int, Record] = {record.offset: record async for record in reader.commands(part, offsets)}
         recorded = [
-            (name, [Recorded(records.get(row.record_offset), row.reply, row.event, row.digest) for row in rows])
+            (
+                name,
+                [
+                    Recorded(records.get(row.record_offset), row.reply, row.event, row.digest, row.decided_at)
+                    for row in rows
+                ],
+            )
             for name, rows in decided.items()
         ]
         for start in range(0, len(recorded), AT_ONCE):

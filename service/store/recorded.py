@@ -15,14 +15,14 @@ _CHOSEN = """
 select part, workflow_id from workflow
  where definition = $1 and ($2::timestamptz is null or created_at >= $2) order by created_at desc limit $3
 """
-_REPLY = "select seq, workflow_id, record_offset, digest, reply, event from journal"
+_REPLY = "select seq, workflow_id, record_offset, digest, reply, event, decided_at from journal"
 # The reply is on the last event, the change is the first: others came of it.
 _CHANGE = """
 select seq, workflow_id, record_offset, digest, reply, (
     select first.event from journal first
      where first.part = j.part and first.workflow_id = j.workflow_id
        and first.sequence = j.sequence + 1 - jsonb_array_length(convert_from(j.reply, 'UTF8')::jsonb -> 'events')
-) as event from journal j
+) as event, decided_at from journal j
 """
 # A refusal whose command named another root may be on another partition: it was not about this workflow.
 _ANSWERED = f"""
@@ -39,13 +39,17 @@ select workflow_id, event from journal
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answered command: the offset of its record, its reply and, where it was accepted, its change."""
+    """One answered command: the offset of its record, its reply and, where it was accepted, its change.
+
+    `decided_at` is by the database's clock, also where the reply tells logical time.
+    """
 
     workflow_id: str
     record_offset: int
     digest: bytes | None
     event: dict[str, Any] | None
     reply: dict[str, Any]
+    decided_at: datetime
 
 
 async def chosen(
@@ -72,7 +76,14 @@ async def answered(
         for row in rows:
             event = None if row["event"] is None else orjson.loads(row["event"])
             found[row["workflow_id"]].append(
-                Answered(row["workflow_id"], row["record_offset"], row["digest"], event, orjson.loads(row["reply"]))
+                Answered(
+                    row["workflow_id"],
+                    row["record_offset"],
+                    row["digest"],
+                    event,
+                    orjson.loads(row["reply"]),
+                    row["decided_at"],
+                )
             )
         yield found
 

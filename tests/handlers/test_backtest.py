@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -12,14 +13,17 @@ from hypothesis import strategies as st
 from contracts.predicates import Guard
 from domain.backtest import Comparison, Difference, Ends, Found, in_order, looks_at_slas
 from domain.definition import Definition
+from domain.instants import written
 from handlers.backtest import Candidate, Recorded, judge_again
 from handlers.limits import Limits
 from handlers.ports import Guards, JournalRow
+from handlers.ticks import Clock
 from service.definitions.files import read_definition, shipped
 from service.predicates.cel import CelEngine
 from tests.e2e.load import commands
 from tests.fakes.machines import compiled, create, door, move, sent
 from tests.fakes.ports import NOBODY_KNOWS, CommandRecord, ScriptedGuards
+from tests.fakes.store import START
 from tests.fakes.turns import Turns
 from tests.handlers.test_migrations import SECOND, migrate
 from tests.handlers.test_properties import BATCHES, STATES, documents, records, run
@@ -35,7 +39,7 @@ def recorded_of(turns: Turns, taken: list[CommandRecord]) -> dict[str, list[Reco
         if row.reply is not None and row.workflow_id in found:
             event = None if row.event is None else orjson.loads(row.event)
             record = taken[row.record_offset]
-            found[row.workflow_id].append(Recorded(record, orjson.loads(row.reply), event, row.digest))
+            found[row.workflow_id].append(Recorded(record, orjson.loads(row.reply), event, row.digest, turns.store.now))
     return found
 
 
@@ -170,6 +174,19 @@ async def test_other_names_of_states_make_no_difference(
         again.same, again.repeats, again.believed, again.not_judged
     )  # fmt: skip
     assert (found.same_ends, found.ends_not_judged) == (again.same_ends, again.ends_not_judged)
+
+
+async def test_commands_that_logical_time_decided_are_as_young_as_they_were() -> None:
+    """A simulated month is played within minutes: none of its commands was forgotten, so none is in the backtest."""
+    turns, definition = Turns(clock=Clock(logical=True)), compiled(door())
+    turns.store.add(definition)
+    taken = [sent(create("w", occurred_at=written(START)))]
+    for day in range(1, 30):
+        target = "open" if day % 2 else "shut"
+        taken.append(sent(move("w", target, str(day), occurred_at=written(START + timedelta(days=day)))))
+    await turns.take(*taken)
+    found = await judged(recorded_of(turns, taken), definition, ScriptedGuards())
+    assert ({}, {}, len(taken)) == (found.differences, found.ends, found.same)
 
 
 async def busy(*texts: str) -> tuple[Turns, list[CommandRecord]]:
