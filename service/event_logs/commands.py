@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from domain.instants import written
-from service.event_logs.event import NAME_LENGTH_MAX, LoggedEvent, UnusableEventError, in_order
+from service.event_logs.event import NAME_LENGTH_MAX, LoggedEvent, UnusableEventError, in_order, nameable
 
 _NAMESPACE = UUID("5b0f2d2e-6c1f-4b52-9f43-0d6f8f1d7a10")
 _CREATION = 0
@@ -60,14 +60,28 @@ class Outgoing(NamedTuple):
 def as_commands(events: Iterable[LoggedEvent], target: Import) -> Iterator[Outgoing]:
     """Yield the commands in the order in which things happened, ties in file order, each creation before its case.
 
-    Raises UnusableEventError where a workflow id would be too long.
+    Raises UnusableEventError before the first where `check_ids` does.
     """
+    ordered = in_order(list(events))
+    check_ids(ordered, target.log)
     places: Counter[str] = Counter()
-    for event in in_order(list(events)):
+    for event in ordered:
         if event.case not in places:
             yield _creation(event, target)
         places[event.case] += 1
         yield _transition(event, target, places[event.case])
+
+
+def check_ids(events: Iterable[LoggedEvent], log: str) -> None:
+    """Raise UnusableEventError where a log's name and one of its cases make no workflow id."""
+    if not nameable(log):
+        raise UnusableEventError("the log", f"its name {log!r} is no plain text", "give it another by --name")
+    for event in events:
+        workflow = workflow_id(log, event.case)
+        if len(workflow) > NAME_LENGTH_MAX:
+            problem = f"the workflow id {workflow[:60]!r}… has {len(workflow)} characters"
+            remedy = f"take a shorter log name: {NAME_LENGTH_MAX} at most"
+            raise UnusableEventError(f"event {event.index + 1}", problem, remedy)
 
 
 def number_of_commands(events: Iterable[LoggedEvent]) -> int:
@@ -102,11 +116,6 @@ def _transition(event: LoggedEvent, target: Import, place: int) -> Outgoing:
 
 def _outgoing(command_type: str, event: LoggedEvent, target: Import, *, place: int, fields: dict[str, Any]) -> Outgoing:
     workflow = workflow_id(target.log, event.case)
-    if len(workflow) > NAME_LENGTH_MAX:
-        problem = f"the workflow id {workflow[:60]!r}… has {len(workflow)} characters"
-        raise UnusableEventError(
-            f"event {event.index + 1}", problem, f"take a shorter log name: {NAME_LENGTH_MAX} at most"
-        )
     command: dict[str, Any] = {
         "command_type": command_type,
         "command_id": command_id(target.log, event.case, place),

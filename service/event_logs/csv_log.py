@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import IO
 
-from service.event_logs.event import RawEvent, UnreadableLogError, Value
+from service.event_logs.event import UNBROKEN_BYTES_MAX, RawEvent, UnreadableLogError, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ XES_COLUMNS = Columns()
 def raw_events(stream: IO[bytes], file: str, columns: Columns = XES_COLUMNS) -> Iterator[RawEvent]:
     """Yield a row at a time in file order; raises UnreadableLogError."""
     with TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        rows = csv.reader(text, delimiter=columns.delimiter, strict=True)
+        rows = csv.reader(_lines(text, file), delimiter=columns.delimiter, strict=True)
         try:
             header = next(rows, [])
             _check(header, f"{file}, line 1", columns)
@@ -40,6 +40,16 @@ def raw_events(stream: IO[bytes], file: str, columns: Columns = XES_COLUMNS) -> 
             where = f"{file}, after line {rows.line_num}"
             problem = f"not UTF-8 (byte {error.object[error.start]:#04x}: {error.reason})"
             raise UnreadableLogError(where, problem, "convert the file to UTF-8") from None
+
+
+def _lines(text: TextIOWrapper, file: str) -> Iterator[str]:
+    number = 0
+    while line := text.readline(UNBROKEN_BYTES_MAX):
+        number += 1
+        if len(line) == UNBROKEN_BYTES_MAX:
+            problem = f"the line is longer than {UNBROKEN_BYTES_MAX} characters"
+            raise UnreadableLogError(f"{file}, line {number}", problem, "check that the file is a table")
+        yield line
 
 
 def _event(row: list[str], header: list[str], place: str, file: str, columns: Columns) -> RawEvent:

@@ -18,6 +18,9 @@ Value = str | int | float | bool
 NAME_LENGTH_MAX = 200
 ATTRIBUTES_MAX = 64
 ATTRIBUTE_LENGTH_MAX = 500
+UNBROKEN_BYTES_MAX = 2**20
+"""How far a file may go on without an XML element or the end of a line: its readers need quadratic time, or memory."""
+
 _NOT_IN_NAMES = ("Cc", "Cs")
 
 
@@ -90,12 +93,17 @@ def in_order(events: list[LoggedEvent]) -> list[LoggedEvent]:
     return sorted(events, key=lambda event: (event.occurred_at, event.index))
 
 
+def nameable(text: str) -> bool:
+    """Say whether a workflow, state or person can be called so: there is no control character, and it is Unicode."""
+    return not any(unicodedata.category(character) in _NOT_IN_NAMES for character in text)
+
+
 def _name(text: str | None, what: str, where: str) -> str:
     if not text:
         raise UnusableEventError(where, f"the event has no {what}", f"give it a {what} or take it out of the log")
     if len(text) > NAME_LENGTH_MAX:
         raise UnusableEventError(where, f"its {what} has {len(text)} characters", f"shorten it to {NAME_LENGTH_MAX}")
-    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in text):
+    if not nameable(text):
         raise UnusableEventError(where, f"its {what} {text!r} holds a control character", "take the character out")
     return text
 

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from service.event_logs.event import RawEvent, UnreadableLogError, Value
+from service.event_logs.event import UNBROKEN_BYTES_MAX, RawEvent, UnreadableLogError, Value
 
 NAME = "concept:name"
 INSTANT = "time:timestamp"
@@ -27,10 +27,33 @@ class _Globals(Protocol):
     def get(self, scope: str, default: dict[str, Value], /) -> dict[str, Value]: ...
 
 
-def raw_events(stream: IO[bytes], file: str) -> Iterator[RawEvent]:
-    """Yield the events of every trace in file order; raises UnreadableLogError."""
+class _Bounded:
+    """A stream that may go on for so long only before something is `found` in it."""
+
+    def __init__(self, stream: IO[bytes], file: str) -> None:
+        self._stream = stream
+        self._file = file
+        self._unbroken = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._unbroken += len(data)
+        if self._unbroken > UNBROKEN_BYTES_MAX:
+            problem = f"{UNBROKEN_BYTES_MAX} bytes without the begin or end of an element"
+            raise UnreadableLogError(self._file, problem, "check that it is the file you mean")
+        return data
+
+    def found(self) -> None:
+        self._unbroken = 0
+
+
+def _elements(stream: IO[bytes], file: str) -> Iterator[tuple[str, Element]]:
+    """Yield when an element begins and when it ends; what is no XML, or no safe one, raises UnreadableLogError."""
+    bounded = _Bounded(stream, file)
     try:
-        yield from _events(stream, file)
+        for moment, element in iterparse(bounded, events=("start", "end")):
+            bounded.found()
+            yield moment, element
     except ParseError as error:
         line, column = error.position
         where = f"{file}, line {line}, column {column}"
@@ -38,14 +61,17 @@ def raw_events(stream: IO[bytes], file: str) -> Iterator[RawEvent]:
     except DefusedXmlException as error:
         remedy = "export it without a document type: entities are never expanded"
         raise UnreadableLogError(file, f"forbidden XML ({type(error).__name__})", remedy) from None
+    except (LookupError, ValueError) as error:  # expat knows a few encodings, and asks Python about the others
+        raise UnreadableLogError(file, f"its encoding cannot be read ({error})", "convert it to UTF-8") from None
 
 
-def _events(stream: IO[bytes], file: str) -> Iterator[RawEvent]:
+def raw_events(stream: IO[bytes], file: str) -> Iterator[RawEvent]:
+    """Yield the events of every trace in file order; raises UnreadableLogError."""
     defaults: dict[str, dict[str, Value]] = {}
     found: list[dict[str, Value]] = []
     parents: list[Element] = []
     traces = 0
-    for moment, element in iterparse(stream, events=("start", "end")):
+    for moment, element in _elements(stream, file):
         tag = _local(element.tag)
         if moment == "start":
             if not parents and tag != "log":

@@ -22,6 +22,7 @@ from service.event_logs.csv_log import Columns
 from service.event_logs.discover import definition_name, discover, to_yaml, transition_names
 from service.event_logs.event import (
     ATTRIBUTE_LENGTH_MAX,
+    UNBROKEN_BYTES_MAX,
     EventLogError,
     LoggedEvent,
     UnusableEventError,
@@ -192,9 +193,15 @@ def test_a_longer_log_repeats_the_ids_of_the_shorter() -> None:
 
 
 def test_a_workflow_id_that_is_too_long_is_refused() -> None:
-    """A log name and a case that do not fit an id together are an error, not a cut id that may collide."""
+    """A log name and a case that do not fit an id together are an error before the first command is made."""
     with pytest.raises(UnusableEventError, match="shorter log name"):
-        list(as_commands([an_event("c" * 150, "X", 1)], Import("l" * 60, "d")))
+        next(as_commands([an_event("c", "X", 1), an_event("c" * 150, "X", 2)], Import("l" * 60, "d")))
+
+
+def test_a_log_whose_name_is_no_text_is_refused() -> None:
+    """A file's name need not be: what stands for its bytes is no part of an id."""
+    with pytest.raises(UnusableEventError, match="--name"):
+        next(as_commands([an_event("c", "X", 1)], Import("caf\udce9", "d")))
 
 
 def test_discovery_follows_time_over_file_order() -> None:
@@ -287,6 +294,7 @@ def test_both_formats_carry_the_same_events(tmp_path: Path) -> None:
 
 TRACE = '<trace><string key="concept:name" value="C"/>{}</trace>'
 EVENT = '<event><string key="concept:name" value="Go"/><date key="time:timestamp" value="{}"/></event>'
+UNBROKEN = UNBROKEN_BYTES_MAX + 2**20
 BOMB = '<!DOCTYPE log [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
 BAD: dict[str, tuple[str, bytes, str]] = {
     "no such format": ("a.txt", b"", "a.txt: its name says no known format"),
@@ -296,6 +304,15 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "broken XML": ("a.xes", xes("<trace>").encode(), "a.xes, line 1, column .*broken XML"),
     "empty XML": ("a.xes", b"", "broken XML"),
     "entities": ("a.xes", xes("", BOMB).encode(), "forbidden XML"),
+    "no such encoding": (
+        "a.xes",
+        b'<?xml version="1.0" encoding="nonsense"?><log/>',
+        "a.xes: its encoding cannot be read",
+    ),
+    "an encoding of many bytes": ("a.xes", b'<?xml version="1.0" encoding="shift_jis"?><log/>', "convert it to UTF-8"),
+    "one endless value": ("a.xes.gz", gzip.compress(b'<log><string value="' + b">" * UNBROKEN), "without the begin"),
+    "endless blanks": ("a.xes.gz", gzip.compress(b"<log>" + b"\n" * UNBROKEN), "without the begin"),
+    "an endless line": ("a.csv.gz", gzip.compress(HEADER.encode() + b"\n" + b"a" * UNBROKEN), "line 2: the line is"),
     "other XML": ("a.xes", b"<html/>", "its root element is <html>"),
     "no event": ("a.xes", xes("<trace/>").encode(), "the log holds no event"),
     "no case": ("a.xes", xes(f"<trace>{EVENT.format('2024-01-01')}</trace>").encode(), "trace 1, event 1.*no case"),
