@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,6 +31,11 @@ union all
 {_REPLY} where part = $1 and workflow_id = any ($2) and kind = 'reply'
 order by seq
 """
+_STANDING = """
+select w.definition, w.definition_version as version, count(*) filter (where w.is_open)::bigint as open
+  from workflow_id r join workflow w on w.part = r.part and w.workflow_id = r.workflow_id
+ where r.workflow_id = any ($1) group by 1, 2 order by 1, 2
+"""
 _HISTORIES = """
 select workflow_id, event from journal
  where part = $1 and workflow_id = any ($2) and sequence is not null order by workflow_id, sequence
@@ -50,6 +55,21 @@ class Answered:
     event: dict[str, Any] | None
     reply: dict[str, Any]
     decided_at: datetime
+
+
+class Held(NamedTuple):
+    """A version that workflows are on, and how many of them are open."""
+
+    definition: str
+    version: int
+    open: int
+
+
+async def held(connection: Connection, workflow_ids: Sequence[str]) -> list[Held]:
+    """Return what those of these workflows are on that there are."""
+    with faults_of():
+        rows = await connection.fetch(_STANDING, workflow_ids)
+    return [Held(**dict(row)) for row in rows]
 
 
 async def chosen(

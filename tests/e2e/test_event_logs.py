@@ -165,3 +165,53 @@ def _unexplained(refused: Iterable[dict[str, Any]], allowed: set[tuple[str, str]
 def _figures(want: Expected) -> tuple[int, int, int]:
     versions = sum(map(len, want.steps.values()))
     return len(want.steps), versions - len(want.steps), versions
+
+
+SHOP = """
+name: shop
+version: {version}
+states:
+  new: {{initial: true}}
+  paid: {{}}
+transitions:
+  - {{name: pay, from: {source}, to: paid}}
+"""
+
+
+async def test_a_grown_log_waits_until_its_cases_are_migrated(
+    settings: Settings, endpoints: Endpoints, tmp_path: Path
+) -> None:
+    """What came later is not sent to a version that refuses it for good; after the migration that was named it is."""
+    path = tmp_path / "grown.csv"
+    line = "c{},{},2020-01-01T00:00:0{}Z"
+    lines = ["case,what,at", line.format(1, "asked", 1), line.format(2, "asked", 2)]
+    words = ("import", str(path), "--case", "case", "--activity", "what", "--timestamp", "at", "--json")
+    migrate = ("definitions", "migrate", "import.grown", "--from", "1", "--to", "2", "--reason", "the log has grown")
+    async with running(settings, endpoints):
+        path.write_text("\n".join(lines))
+        first, _ = await turnstile(settings, endpoints, *words)
+        path.write_text("\n".join([*lines, line.format(1, "answered", 3)]))
+        before = len(await read(endpoints, settings.topics.commands))
+        grown, _ = await turnstile(settings, endpoints, *words)
+        assert (0, 1, before) == (first, grown, len(await read(endpoints, settings.topics.commands)))
+        assert 0 == (await turnstile(settings, endpoints, *migrate))[0]
+        code, printed = await turnstile(settings, endpoints, *words)
+    said = orjson.loads(printed)
+    assert (0, 5, 4, {}) == (code, said["accepted"], said["duplicates"], said["rejected"])
+    assert {"answered", "asked"} == {row["state"] for row in await rows(endpoints, "select state from workflow")}
+
+
+async def test_a_definition_from_a_file_judges_though_there_is_a_newer_version(
+    settings: Settings, endpoints: Endpoints, tmp_path: Path
+) -> None:
+    """The version that the import names is the one that its workflows are on."""
+    path, shop = tmp_path / "log.csv", tmp_path / "shop.yaml"
+    path.write_text("case,what,at\nc,paid,2020-01-01T00:00:01Z\n")
+    shop.write_text(SHOP.format(version=1, source="new"))
+    await define(endpoints, SHOP.format(version=1, source="new"))
+    await define(endpoints, SHOP.format(version=2, source="paid"))
+    words = ("--case", "case", "--activity", "what", "--timestamp", "at", "--definition", str(shop))
+    async with running(settings, endpoints):
+        code, _ = await turnstile(settings, endpoints, "import", str(path), *words)
+    stored = await rows(endpoints, "select definition_version, state from workflow")
+    assert (0, [(1, "paid")]) == (code, [(row["definition_version"], row["state"]) for row in stored])

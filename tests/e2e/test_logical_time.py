@@ -85,13 +85,20 @@ async def test_an_imported_log_keeps_and_breaks_its_promises_as_the_file_says(
 
 
 async def test_a_simulated_week_shows_how_its_promises_fared(settings: Settings, endpoints: Endpoints) -> None:
-    """Every workflow's promise is met, broken or open; the worker says that it emits no ticks, and time is its own."""
+    """Every workflow's promise is met, broken or open; the worker says that it emits no ticks, and time is its own.
+
+    Neither another simulation goes back in it, nor a log of an earlier year, nor does one pass the end of calendars.
+    """
+    path = next(iter(event_logs().values()))
     found = settings.model_copy(update={"clock": "logical"})
     words = ("simulate", "--days", "7", "--workflows", "30", "--start", "2030-01-07T00:00:00Z", "--json")
     async with running(found, endpoints) as service:
         readiness = orjson.loads((await read_page(service.address, "/health/ready")).body)
         code, printed = await turnstile(found, endpoints, *words)
-        back, _ = await turnstile(found, endpoints, *words)
+        sent = len(await read_json(endpoints, found.topics.commands))
+        refused = [words, ("import", str(path)), ("simulate", "--start", "2099-12-30T00:00:00Z")]
+        ends = [(await turnstile(found, endpoints, *each))[0] for each in refused]
+        assert sent == len(await read_json(endpoints, found.topics.commands))
     assert {"clock": "logical"} == readiness["scheduler"]
     assert 0 == code
     said = orjson.loads(printed)
@@ -100,7 +107,7 @@ async def test_a_simulated_week_shows_how_its_promises_fared(settings: Settings,
     assert promised["breached"] == await value(endpoints, "select count(*) from sla where status = 'breached'")
     assert promised["alerts"] == len(await read_json(endpoints, found.topics.alerts))
     assert 0 < promised["breached"] < promised["alerts"]
-    assert 1 == back
+    assert [1, 1, 1] == ends
 
 
 async def test_a_simulation_is_refused_where_time_is_real(settings: Settings, endpoints: Endpoints) -> None:

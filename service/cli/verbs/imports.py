@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from domain.instants import written
+from domain.zone import UNTIL
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, complain, progress, say_json, say_table
@@ -15,8 +16,9 @@ from service.cli.surroundings import bootstrap_servers, settings
 from service.cli.verbs.definitions import usable
 from service.cli.verbs.options import AsJson, read_text, read_time
 from service.cli.verbs.reach import asking, broker_words, changing
+from service.cli.verbs.versions import say_on_the_way
 from service.definitions.files import Parsed, read_definition
-from service.event_logs.commands import Import, as_commands, number_of_commands
+from service.event_logs.commands import Import, as_commands, check_ids, number_of_commands, workflow_id
 from service.event_logs.csv_log import XES_COLUMNS, Columns
 from service.event_logs.discover import definition_name, discover, to_yaml
 from service.event_logs.drive import Clockwork, DriveResult, Pace, drive
@@ -24,8 +26,10 @@ from service.event_logs.event import LoggedEvent
 from service.event_logs.read import log_name, read_log
 from service.logical_time import logical_time
 from service.settings import Settings
+from service.simulation import reached
 from service.store.definitions import apply_definition, list_definitions
 from service.store.pool import Connection
+from service.store.recorded import Held, held
 from service.store.timers import count_due
 
 REJECTIONS_SHOWN = 10
@@ -87,15 +91,18 @@ def import_(
     log = name or log_name(file)
     chosen = settings()
     events = list(read_log(file, Columns(case, activity, timestamp, resource, delimiter)))
-
+    check_ids(events, log)
     times = _times(chosen, events, tick_every, until)
 
     async def work() -> tuple[Judge, DriveResult, int]:
         address = bootstrap_servers(chosen)
+        before = await _before(chosen, events, log)
         judge = await _judge(chosen, definition, events, log)
+        if definition is None:
+            _check_grown(before, judge)
         ERR.print(f"{log}: {len(events)} events, against {judge.name} version {judge.version}", markup=False)
         with broker_words(address):
-            target = Import(log=log, definition=judge.name)
+            target = Import(log, judge.name, judge.version if definition and definition.endswith(YAML) else None)
             return judge, *await _drive(chosen, address, events, target, Pace(silence_s_max=give_up), times)
 
     judge, result, due = run(work())
@@ -106,6 +113,31 @@ def import_(
         raise typer.Exit(Exit.TIMEOUT)
     if result.rejected:
         raise typer.Exit(Exit.REFUSED)
+
+
+async def _before(chosen: Settings, events: list[LoggedEvent], log: str) -> list[Held]:
+    """Return what an earlier import of the log left; a log that begins where logical time is over has to have one."""
+    first = min(event.occurred_at for event in events)
+    async with asking(chosen) as connection:
+        before = await held(connection, list({workflow_id(log, event.case) for event in events}))
+        already = None if chosen.clock == "real" or before else await reached(connection)
+    if already is not None and first < already:
+        raise RefusedError(
+            f"logical time is at {written(already)} and never goes back, and the log begins at {written(first)}: "
+            "import it into a service of its own, with another TURNSTILE_DATA_DIR"
+        )
+    return before
+
+
+def _check_grown(before: list[Held], judge: Judge) -> None:
+    """Refuse to send what a log has grown by to workflows that the version does not judge which allows it."""
+    for each in before:
+        if each.open and each.definition == judge.name and each.version < judge.version:
+            raise RefusedError(
+                f"the log has grown beyond version {each.version} of {judge.name}, and {each.open} of its workflows "
+                f"are on that: `turnstile definitions migrate {judge.name} --from {each.version} --to {judge.version} "
+                "--reason 'the log has grown'`, then import it again"
+            )
 
 
 async def _judge(chosen: Settings, given: str | None, events: list[LoggedEvent], log: str) -> Judge:
@@ -130,7 +162,9 @@ async def _discovered(opened: Connection, events: list[LoggedEvent], log: str) -
     text = to_yaml(discover(events, named, version=version))
     if stored and read_definition(text).digest != stored[0].digest:
         text = to_yaml(discover(events, named, version=version + 1))
-    return await _apply(opened, read_definition(text), text, named)
+    parsed = read_definition(text)
+    say_on_the_way(parsed.findings, named, usable=False)  # its notes are about what nobody wrote
+    return await _apply(opened, parsed, text, named)
 
 
 async def _apply(opened: Connection, parsed: Parsed, text: str, name: str) -> Judge:
@@ -146,7 +180,12 @@ def _times(chosen: Settings, events: list[LoggedEvent], tick_every: float, until
     if chosen.clock == "real":
         return None
     last = max(event.occurred_at for event in events)
-    return Times(timedelta(hours=tick_every), last if until is None else read_time(until, "--until"))
+    end = last if until is None else read_time(until, "--until")
+    if max(last, end) >= UNTIL:
+        raise RefusedError(
+            f"logical time ends before {written(UNTIL)}, as calendars do: {written(max(last, end))} is never reached"
+        )
+    return Times(timedelta(hours=tick_every), end)
 
 
 async def _drive(

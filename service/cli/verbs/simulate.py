@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from domain.definition import Definition
+from domain.zone import UNTIL
 from service.app import NotReadyError
 from service.cli.exits import Exit, RefusedError
 from service.cli.main import app, run
@@ -62,6 +63,8 @@ def simulate_(
                 await apply_support(opened)
             found = await _stored(opened, definition)
             began = await _start(opened, start)
+        if min(began, UNTIL) + timedelta(days=days) >= UNTIL:
+            raise RefusedError(f"logical time ends before {UNTIL.isoformat()}, as calendars do: begin earlier")
         plan = Plan(found, prefix, workflows, began, days, seed, stay=timedelta(hours=stay))
         return plan, *await _play(chosen, plan)
 
