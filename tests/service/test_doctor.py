@@ -58,6 +58,14 @@ def test_a_misspelt_setting_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyP
     ("address", "shown"),
     [
         ("postgresql://ann:s3cr:et@db/x", "postgresql://ann:***@db/x"),
+        ("https://ann:half@other@opa:8181/v1", "https://ann:***@opa:8181/v1"),
+        (
+            "postgresql://db/x?user=ann&password=s3cret&sslmode=require",
+            "postgresql://db/x?user=ann&password=***&sslmode=require",
+        ),
+        ("postgresql://db/x?sslPassword=s@cret", "postgresql://db/x?sslPassword=***"),
+        ("postgresql://db/x?passfile=/etc/pg", "postgresql://db/x?passfile=***"),
+        ("https://opa/v1?a=b&access_token=s3cret", "https://opa/v1?a=b&access_token=***"),
         ("postgresql://db/x", "postgresql://db/x"),
         ("127.0.0.1:9092", "127.0.0.1:9092"),
         ("postgresql://:pw@db", "postgresql://:***@db"),

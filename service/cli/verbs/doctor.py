@@ -33,6 +33,9 @@ from service.store.schema import SchemaError
 
 WORKER_SECONDS_MAX = 2.0
 
+# What an address says after its ? that is nobody else's business: password, passfile, sslpassword, token and the like.
+_SECRET = re.compile(r"([?&][^=&\s]*(?:pass|token|secret|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
+
 
 @dataclass(slots=True)
 class Findings:
@@ -71,8 +74,9 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 
 def hidden(text: str) -> str:
-    """Return an address without its password."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    """Return an address without its password, wherever it stands; rather too little is shown than a part of one."""
+    text = _SECRET.sub(r"\1***", text)
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
 
 
 def _settings(chosen: Settings) -> list[dict[str, Any]]:
