@@ -30,8 +30,11 @@ _QUICK_JVM = ["-XX:TieredStopAtLevel=1"]
 _LOG_LEVEL = "-Dorg.apache.logging.log4j.level=ERROR"
 
 
-def properties(*, port: int, controller_port: int, logs: Path) -> str:
-    """Return server.properties: `port` serves clients, `controller_port` the broker's own quorum of one."""
+def properties(*, port: int, controller_port: int, logs: str) -> str:
+    """Return server.properties: `port` serves clients, `controller_port` the broker's own quorum of one.
+
+    `logs` is a folder's name in the broker's own: Kafka would split a path at its commas, and read it as Latin-1.
+    """
     return f"""\
 process.roles=broker,controller
 node.id=1
@@ -152,7 +155,9 @@ class Kafka:
         remember(self._data_dir, _PORT, self.port)
         remember(self._data_dir, _CONTROLLER_PORT, controller_port)
         path = self._folder / "server.properties"
-        path.write_text(properties(port=self.port, controller_port=controller_port, logs=self._logs), encoding="utf-8")
+        path.write_text(
+            properties(port=self.port, controller_port=controller_port, logs=self._logs.name), encoding="utf-8"
+        )
         return path
 
     async def _format(self) -> None:
@@ -160,14 +165,15 @@ class Kafka:
         new = self._logs.with_name("logs.new")
         configuration = self._folder / "format.properties"
         await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
-        configuration.write_text(properties(port=0, controller_port=1, logs=new), encoding="utf-8")
+        configuration.write_text(properties(port=0, controller_port=1, logs=new.name), encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={configuration}"]
         await finish(self._command([*self._run, *tool], self._data_dir / "kafka-format.log"))
         new.rename(self._logs)
 
     def _command(self, argv: list[str], log: Path) -> Command:
-        environment = {**os.environ, "CLASSPATH": self._class_path}
+        # Java decodes paths, its own arguments among them, as the locale says.
+        environment = {**os.environ, "CLASSPATH": self._class_path, "LC_ALL": "C.UTF-8"}
         return Command(
             name="Apache Kafka", argv=argv, log=log, cwd=self._folder, env=environment, grace_seconds=_GRACE_SECONDS
         )

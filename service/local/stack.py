@@ -80,6 +80,12 @@ class LocalStack:
                 f"{reason.filename} is not this user's: give {self._data_dir} back to the user that made it, "
                 "run as that user, or use another data folder"
             ) from reason
+        except OSError as reason:
+            await self.stop()
+            raise NoPlaceError(
+                f"the embedded servers cannot keep their data in {self._data_dir}: {reason}. "
+                "Make room there, or use another data folder"
+            ) from reason
         except BaseException:
             await self.stop()
             raise

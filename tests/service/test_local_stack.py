@@ -1,6 +1,7 @@
 """The embedded broker and database: what is refused before they start, and that nothing is lost or left behind."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import signal
@@ -18,7 +19,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from service.local.errors import DataGoneError, JarsAlteredError, JavaNotFoundError, ServerFailedError, StackInUseError
+from service.local import stack
+from service.local.errors import (
+    DataGoneError,
+    JarsAlteredError,
+    JavaNotFoundError,
+    NoPlaceError,
+    ServerFailedError,
+    StackInUseError,
+)
 from service.local.jars import BROKER_JARS, KAFKA, Jars, class_path, jars_folder, read_lock, verify
 from service.local.java import find_java
 from service.local.kafka import properties
@@ -236,7 +245,7 @@ def test_without_java_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pyt
 
 def test_the_broker_listens_on_the_loopback_alone() -> None:
     """Every address of server.properties is 127.0.0.1."""
-    lines = properties(port=1, controller_port=2, logs=Path("/l")).splitlines()
+    lines = properties(port=1, controller_port=2, logs="l").splitlines()
     expected = {
         "listeners=PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2",
         "advertised.listeners=PLAINTEXT://127.0.0.1:1",
@@ -301,6 +310,31 @@ async def test_a_database_that_is_gone_is_not_replaced(tmp_path: Path) -> None:
     remember(tmp_path, "postgres_place", str(tmp_path / "elsewhere"))
     with pytest.raises(DataGoneError, match="Bring it back, or remove"):
         await LocalStack(tmp_path, broker=False, report=silent).start()
+
+
+async def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is written first, the folder is named, and what to do."""
+
+    def full(_: Path, state: State | None) -> None:
+        if state is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stack, "write_state", full)
+    with pytest.raises(NoPlaceError, match=r"No space left on device\. Make room there"):
+        await LocalStack(tmp_path, report=silent).start()
+    FolderLock(tmp_path).take()
+
+
+@pytest.mark.stack
+async def test_the_folders_name_may_be_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a comma and letters beyond ASCII, also where the locale knows none: the data is in it, nothing beside it."""
+    monkeypatch.setenv("LC_ALL", "C")
+    folder = tmp_path / "dé,ab" / "st"
+    for _ in range(2):
+        async with LocalStack(folder, database=False, report=silent):
+            assert (folder / "kafka" / "logs" / "meta.properties").is_file()
+    assert ["dé,ab"] == sorted(os.listdir(tmp_path))  # noqa: PTH208
+    await erase(folder)
 
 
 @pytest.mark.stack
