@@ -1,5 +1,5 @@
 """`python -m service` is the turnstile command, for whoever starts it without knowing where it is installed."""
 
-from service.cli.main import main
+from service.cli.entry import main
 
 main()

@@ -19,7 +19,7 @@ Delivery = Literal["exactly-once", "at-least-once"]
 
 
 PORT_MAX = 65535
-_BROKER = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
+_BROKER = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
 
 
 class Settings(BaseSettings):
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     def _brokers(cls, text: str | None) -> str | None:
         for broker in text.split(",") if text else ():
             named = _BROKER.fullmatch(broker.strip())
-            if named is None or not 0 < int(named[1] or 1) <= PORT_MAX:
+            if named is None or not (0 < int(named[2] or 1) <= PORT_MAX and _is_host(named[1])):
                 raise ValueError("write host:port, several joined by commas")
         return text
 
@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     def _database(cls, text: str | None) -> str | None:
         if text and not _is_database(text):
             raise ValueError("write postgresql://user:password@host:5432/name, with %40 for an @ in the password")
+        return text
+
+    @field_validator("http_host")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        if not _is_host(text):
+            raise ValueError("write an address of this machine, or its name")
         return text
 
     @property
@@ -135,6 +142,16 @@ def _is_database(url: str) -> bool:
     """Say whether an address is one that the database's library can read."""
     try:
         parts = urlsplit(plain_url(url))
-        return parts.scheme == "postgresql" and parts.port != 0 and parts.netloc.count("@") <= 1
+        sound = parts.scheme == "postgresql" and parts.port != 0 and parts.netloc.count("@") <= 1
+        return sound and (parts.hostname is None or _is_host(parts.hostname))
     except ValueError:  # of its port
         return False
+
+
+def _is_host(name: str) -> bool:
+    """Say whether a name is one that can be looked up: no part of it empty, none too long."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True

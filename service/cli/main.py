@@ -10,7 +10,7 @@ import typer
 import uvloop
 from typer.core import TyperGroup
 
-from service.cli.exits import EXPECTED, Exit, exit_of
+from service.cli.exits import EXPECTED, exit_of
 from service.cli.output import OUT, complain
 
 T = TypeVar("T")
@@ -56,13 +56,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; `service.cli.entry` is where it begins."""
     try:
         from service.cli import verbs  # noqa: F401, PLC0415 - importing them registers them, and takes a moment
 
         app()
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
     except EXPECTED as error:
         complain(str(error))
         sys.exit(exit_of(error))

@@ -59,8 +59,8 @@ async def embedded(chosen: Settings, *, benchmark: bool = False) -> AsyncIterato
     """Run what the settings do not give, ready for use: schema, topics and shipped definitions are there."""
     stack = LocalStack(
         chosen.data_dir,
-        broker=chosen.bootstrap_servers is None,
-        database=chosen.database_url is None,
+        broker=not chosen.bootstrap_servers,
+        database=not chosen.database_url,
         benchmark=benchmark,
     )
     async with stack as local:

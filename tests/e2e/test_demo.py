@@ -25,7 +25,7 @@ RUN_SECONDS_MAX = 240
 STOP_SECONDS_MAX = 30
 PLANTED = """
 from client import ClientError
-from service.cli.main import main
+from service.cli.entry import main
 from service.demo import scenarios
 
 async def wrong(scene):

@@ -1,5 +1,6 @@
 """The command line by itself: help for every verb, bad words and bad input, definitions without a store, its docs."""
 
+import os
 import re
 import socket
 import subprocess
@@ -16,8 +17,8 @@ import pytest
 import typer
 
 from contracts.replies import Reply
-from service.cli import verbs
-from service.cli.exits import EXIT_OF, Exit, exit_of
+from service.cli import surroundings, verbs
+from service.cli.exits import EXIT_OF, Exit, RefusedError, exit_of
 from service.cli.main import app
 from service.cli.verbs import send
 from service.cli.verbs.dead_letters import readable
@@ -56,6 +57,19 @@ automations: []
 """
 
 UPDATE = '{{"command_type": "update_metadata", "workflow_id": "w", "metadata": {{"a": {}}}}}'
+
+INTERRUPTED = """
+import sys
+from service.cli.entry import main
+
+class Importing:
+    def find_spec(self, name, *_):
+        if name == "service.cli.main":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Importing())
+main()
+"""
 
 
 def every_verb() -> list[list[str]]:
@@ -158,6 +172,15 @@ def test_every_verb_speaks_json() -> None:
         (["get", "w", "--at", "0001-01-01T00:00:00+09:00"], "", "is neither a version"),
         (["diff", "w", "--to", "2026-13-01T00:00:00Z"], "", "Invalid value for --to"),
         (["list", "--limit", "0"], "", "greater than or equal to 1"),
+        (["list", "--offset", str(2**63)], "", "Invalid value for '--offset'"),
+        (["history", "w", "--limit", str(2**63)], "", "Invalid value for '--limit'"),
+        (["timers", "list", "--partition", str(2**31)], "", "Invalid value for '--partition'"),
+        (["definitions", "diff", "a.b", "--to", str(2**31)], "", "Invalid value for '--to'"),
+        (["dead-letters", "list", "--offset", str(2**63)], "", "Invalid value for '--offset'"),
+        (["dead-letters", "show", str(2**31), "1"], "", "Invalid value for 'PARTITION'"),
+        (["dead-letters", "show", "0", str(2**63)], "", "Invalid value for 'ROW'"),
+        (["import", "log.csv", "--tick-every", "inf"], "", "Invalid value for '--tick-every'"),
+        (["import", "log.csv", "--tick-every", "1e15"], "", "Invalid value for '--tick-every'"),
         (["dead-letters", "show", "0", "first"], "", "Invalid value for 'ROW'"),
         (["definitions", "check", "/nowhere/at.all"], "", "cannot be read"),
         (["definitions", "backtest"], "", "give a definition's file, or --of with --calendar or --target"),
@@ -258,6 +281,10 @@ def test_a_wrong_setting_is_named(turnstile: CommandLine, monkeypatch: pytest.Mo
         ("BOOTSTRAP_SERVERS", "broker:port", "write host:port"),
         ("BOOTSTRAP_SERVERS", "one:9092,two:99999", "write host:port"),
         ("BOOTSTRAP_SERVERS", "PLAINTEXT://broker:9092", "write host:port"),
+        ("BOOTSTRAP_SERVERS", "one:9092,a..b:9092", "write host:port"),
+        ("DATABASE_URL", "postgresql://u@a..b/x", "write postgresql://"),
+        ("DATABASE_URL", f"postgresql://u@{'x' * 64}/x", "write postgresql://"),
+        ("HTTP_HOST", "a..b", "write an address of this machine"),
         ("DATABASE_URL", "localhost:5432", "write postgresql://"),
         ("DATABASE_URL", "mysql://db/x", "write postgresql://"),
         ("DATABASE_URL", "postgresql://u:s3cret@db:port/x", "write postgresql://"),
@@ -290,6 +317,21 @@ def test_an_address_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, variable:
     """All ways of writing one that the libraries know."""
     monkeypatch.setenv(f"TURNSTILE_{variable.upper()}", value)
     assert value == getattr(Settings(), variable)
+
+
+async def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere else: an embedded server runs in its place."""
+    asked: list[dict[str, object]] = []
+
+    class Stack:
+        def __init__(self, _: Path, **chosen: object) -> None:
+            asked.append(chosen)
+            raise RefusedError
+
+    monkeypatch.setattr(surroundings, "LocalStack", Stack)
+    with pytest.raises(RefusedError):
+        await surroundings.embedded(Settings(bootstrap_servers="", database_url="")).__aenter__()
+    assert [{"broker": True, "database": True, "benchmark": False}] == asked
 
 
 @pytest.mark.parametrize("words", ["get w", "db check"])
@@ -465,6 +507,22 @@ def test_the_docs_list_every_setting() -> None:
     for name, setting in Settings.model_fields.items():
         default = "" if setting.default is None else f"`{setting.default}`"
         assert f"| `TURNSTILE_{name.upper()}` | {default} | {setting.description} |" in text
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_an_empty_one(tmp_path: Path, closed: str) -> None:
+    """A supervisor may give none: the loop runs all the same, and what is wrong has its exit code."""
+    said = tmp_path / "said"
+    nowhere = {"TURNSTILE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    line = f"{sys.executable} -m service list {closed}; echo $? > {said}"
+    subprocess.run(["sh", "-c", line], env={**os.environ, **nowhere}, capture_output=True, check=False, timeout=60)
+    assert f"{Exit.SURROUNDINGS}\n" == said.read_text("utf-8")
+
+
+def test_ctrl_c_while_it_begins_is_no_traceback() -> None:
+    """Its imports take a moment, and nothing has happened by then."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False, timeout=60)
+    assert (Exit.INTERRUPTED, "") == (done.returncode, done.stderr)
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -9,7 +9,7 @@ from service.cli.exits import RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_fields, say_json, say_table
 from service.cli.surroundings import settings
-from service.cli.verbs.options import AsJson
+from service.cli.verbs.options import BIGINT_MAX, INT_MAX, AsJson
 from service.cli.verbs.reach import asking
 from service.store.reads import DeadLetterRow, dead_letter, dead_letters
 
@@ -23,7 +23,7 @@ app.add_typer(letters, name="dead-letters")
 def list_(
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to show.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
+    offset: Annotated[int, typer.Option(min=0, max=BIGINT_MAX, help="How many to pass over.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
@@ -59,8 +59,8 @@ def list_(
 
 @letters.command()
 def show(
-    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, show_default=False)],
-    seq: Annotated[int, typer.Argument(metavar="ROW", min=1, show_default=False)],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, max=INT_MAX, show_default=False)],
+    seq: Annotated[int, typer.Argument(metavar="ROW", min=1, max=BIGINT_MAX, show_default=False)],
     *,
     as_json: AsJson = False,
 ) -> None:

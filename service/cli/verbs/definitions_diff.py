@@ -12,7 +12,7 @@ from service.cli.main import run
 from service.cli.output import OUT, say_json
 from service.cli.surroundings import settings
 from service.cli.verbs.definitions import definitions, of_file
-from service.cli.verbs.options import AsJson, is_file
+from service.cli.verbs.options import INT_MAX, AsJson, is_file
 from service.cli.verbs.reach import asking
 from service.store.definitions import list_definitions, open_by_state
 from service.store.load import load_definition
@@ -32,7 +32,7 @@ def diff(
         ),
     ] = None,
     later: Annotated[
-        int | None, typer.Option("--to", min=1, help="The new version of NAME.", show_default="latest")
+        int | None, typer.Option("--to", min=1, max=INT_MAX, help="The new version of NAME.", show_default="latest")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -33,6 +33,7 @@ from service.store.recorded import Held, held
 from service.store.timers import count_due
 
 REJECTIONS_SHOWN = 10
+HOURS_MAX = 100 * 365 * 24
 YAML = (".yaml", ".yml")
 
 
@@ -69,7 +70,9 @@ def import_(
     timestamp: Annotated[str, typer.Option(help="CSV: the column of the instant.")] = XES_COLUMNS.occurred_at,
     resource: Annotated[str, typer.Option(help="CSV: the column of who did it.")] = XES_COLUMNS.resource,
     delimiter: Annotated[str, typer.Option(help="CSV: what separates columns.")] = XES_COLUMNS.delimiter,
-    tick_every: Annotated[float, typer.Option(min=0.001, help="Logical clock: hours between ticks.")] = 1.0,
+    tick_every: Annotated[
+        float, typer.Option(min=0.001, max=HOURS_MAX, help="Logical clock: hours between ticks.")
+    ] = 1.0,
     until: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Logical clock: what is due by then happens.", show_default="the last event"),

@@ -12,7 +12,7 @@ from service.cli.exits import RefusedError
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, say_fields, say_json, say_table
 from service.cli.surroundings import settings
-from service.cli.verbs.options import MOMENT, AsJson, WorkflowArgument, read_moment
+from service.cli.verbs.options import BIGINT_MAX, MOMENT, AsJson, WorkflowArgument, read_moment
 from service.cli.verbs.reach import asking
 from service.cli.verbs.standing import SlaStatus, sla_line, statuses
 from service.store.reads import PAGE, SORTS, Filter, Found, Page, get_workflow, history, list_workflows
@@ -88,7 +88,7 @@ def list_(
         str, typer.Option(help=f"Order by {', '.join(SORTS)}; with - before it, the greatest first.")
     ] = "-created_at",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
+    offset: Annotated[int, typer.Option(min=0, max=BIGINT_MAX, help="How many to pass over.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """List workflows. How many match in all is said on stderr."""
@@ -138,7 +138,9 @@ def history_(
     workflow: WorkflowArgument,
     *,
     after: Annotated[int, typer.Option(min=0, help="Only events above this sequence.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.", show_default="all")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=BIGINT_MAX, help="At most so many events.", show_default="all")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a workflow's events by sequence. With --json they are as they were published."""

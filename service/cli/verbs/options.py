@@ -26,6 +26,9 @@ MapOption = Annotated[
 ]
 
 STDIN = "-"
+# What the database's columns hold: a number beyond is a wrong word, nothing to ask anybody for.
+INT_MAX = 2**31 - 1
+BIGINT_MAX = 2**63 - 1
 MOMENT = "VERSION|TIME"
 
 _VERSION = re.compile(r"[0-9]{1,18}")

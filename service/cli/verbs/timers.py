@@ -9,7 +9,7 @@ from service.cli.exits import Exit
 from service.cli.main import app, run
 from service.cli.output import ERR, OUT, complain, say_json, say_table
 from service.cli.surroundings import database_url, settings
-from service.cli.verbs.options import AsJson, read_time
+from service.cli.verbs.options import INT_MAX, AsJson, read_time
 from service.cli.verbs.reach import asking
 from service.cli.verbs.wording import named
 from service.store import schema
@@ -28,7 +28,9 @@ def list_(
         str | None, typer.Option("--before", metavar="TIME", help="Only those due before it.", show_default=False)
     ] = None,
     workflow: Annotated[str | None, typer.Option(help="Only this workflow's.", show_default=False)] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition's.", show_default=False)] = None,
+    partition: Annotated[
+        int | None, typer.Option(min=0, max=INT_MAX, help="Only this partition's.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
