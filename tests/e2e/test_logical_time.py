@@ -46,6 +46,7 @@ GENERATED = Promise(
     accounts={"Check: documents": "person"},
     hours=HOURS._replace(week=(("00:00-23:30",),) * 7),
 )
+BEGUN = "select count(*) >= $1 and (select sum(published_seq - 1) from partition) >= $1 from workflow"
 Told = tuple[str, datetime, datetime | None, float | None, dict[str, float]]
 
 
@@ -117,7 +118,7 @@ async def test_a_simulation_is_refused_where_time_is_real(settings: Settings, en
 
 
 async def _cut_short(settings: Settings, endpoints: Endpoints, words: tuple[str, ...], cases: int) -> None:
-    """Import, and kill the importer once so many cases are there."""
+    """Import, and kill the importer once so many cases are there and what came of as many commands is published."""
     process = await asyncio.create_subprocess_exec(
         TURNSTILE,
         *words,
@@ -128,7 +129,7 @@ async def _cut_short(settings: Settings, endpoints: Endpoints, words: tuple[str,
     )
 
     async def begun() -> bool:
-        return bool(await value(endpoints, "select count(*) >= $1 from workflow", cases))
+        return bool(await value(endpoints, BEGUN, cases))
 
     await assert_eventually(expected=True, actual=begun)
     process.kill()
