@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 import pytest
 
-from handlers.faults import Fault, Poison, Transient
+from handlers.faults import Fault, Overlong, Poison, Transient
 from service.adapters import Adapters, adapters
 from service.app import Endpoints, Service, running
 from service.broker.cluster import ClusterFacts, cluster_facts
@@ -171,13 +171,14 @@ async def test_a_read_only_database_is_waited_for(settings: Settings, endpoints:
 @pytest.mark.parametrize(
     ("states", "fault"),
     [
-        ("08006 25006 25P03 40001 40P01 53100 53200 53300 55P03 57014 57P01 57P02 57P03 58030", Transient),
+        ("08006 25006 25P03 40001 40P01 53100 53200 53300 55P03 57P01 57P02 57P03 58030", Transient),
+        ("57014", Overlong),
         ("22001 22021 22P02 22P05 54000", Poison),
         ("XX001 XX002 42P01 23505", Fault),
     ],
 )
 async def test_each_class_of_error_means_one_thing(endpoints: Endpoints, states: str, fault: type[Fault]) -> None:
-    """What passes is waited for, what a value causes is set aside, what is broken stops the process."""
+    """What passes is waited for, what takes too long is halved, what a value causes set aside; what is broken ends it."""
     connection = await open_connection(endpoints.database_url)
     try:
         for state in states.split():
