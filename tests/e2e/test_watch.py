@@ -178,7 +178,7 @@ async def test_a_read_only_database_is_waited_for(settings: Settings, endpoints:
     ],
 )
 async def test_each_class_of_error_means_one_thing(endpoints: Endpoints, states: str, fault: type[Fault]) -> None:
-    """What passes is waited for, what takes too long is halved, what a value causes set aside; what is broken ends it."""
+    """What passes is waited for, what is long is halved, what a value causes set aside; what is broken ends it."""
     connection = await open_connection(endpoints.database_url)
     try:
         for state in states.split():
