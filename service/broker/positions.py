@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.topics import Topics
 from handlers.decode import ids_of
+from service.broker import lenient
 from service.broker.cluster import TopicsError, admin
 from service.broker.cursor import cursor_group, read_cursor
 
@@ -104,6 +105,7 @@ async def reading(
     bootstrap_servers: str, topics: Topics, group_id: str, *, seconds_max: float | None = SECONDS_MAX
 ) -> AsyncIterator[Reader]:
     """Open a reader for the block; raises TopicsError where the broker does not answer."""
+    lenient.install()  # it reads what a worker has read
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
