@@ -21,6 +21,7 @@ from domain.sla_config import NOTHING, Configured, promised
 from domain.sla_events import lapse
 from domain.sla_terms import SlaTerms
 from domain.workflow import Workflow
+from handlers.breath import Breath
 from handlers.decode import Readable, decode
 from handlers.faults import Fault, Overlong
 from handlers.ports import NO_RECORD, JournalRow, Loaded, Ownership, ParkedRecord, SlaRow, Store, Timer, Turn, Wanted
@@ -31,7 +32,6 @@ TIMERS_OF_A_TICK = 500  # a tick that finds no more takes them all
 TIMERS_OF_MANY = 100  # where there are more, commands have their turns between: some 30 ms
 WORKFLOWS_A_TURN = 250
 DELAYED_AT_ONCE = 16  # each is up to 512 KiB
-YIELD_EVERY = 50
 STEPS_TO_SEND = 2  # of the loop: one begins the task, the next the store's own, which nobody cancels
 POSTPONED = timedelta(minutes=1)
 """How long a timer waits on which our own code failed."""
@@ -113,9 +113,11 @@ async def fire(
     lapsing = Lapsing(store, owned.part, loaded, until, now, Circumstances(written(now), owned.incarnation, ""))
     decided_at = loaded.now if clock.logical else now
     turn = Turn(owned.next_offset, decided_at)
+    breath = Breath()
     for record in delayed:
         turn.unparked.append(record.parked)
         turn.rows.append(resent_row(record, owned.part, written(now)))
+        await breath.taken()
     applying: asyncio.Task[Ownership] | None = None
     try:
         for first in range(0, max(len(due), 1), WORKFLOWS_A_TURN):
@@ -183,9 +185,9 @@ class Lapsing:
 
     async def take_all(self, due: Sequence[tuple[str, Sequence[str]]], turn: Turn) -> None:
         """Take what is due of several workflows; the timers of one on which our code fails wait a while."""
-        for position, (workflow_id, names) in enumerate(due, start=1):
-            if position % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+        breath = Breath()
+        for workflow_id, names in due:
+            await breath.taken()
             try:
                 await self._take(workflow_id, names, turn)
             except Fault:

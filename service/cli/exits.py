@@ -8,6 +8,7 @@ from client.client import ClientError, ReplyTimeout
 from handlers.faults import Fault
 from service.app import STUCK, NotReadyError
 from service.broker.cluster import TopicsError
+from service.cli.entry import INTERRUPTED
 from service.event_logs.event import EventLogError
 from service.local.errors import LocalStackError
 from service.store.calendars import CalendarError
@@ -28,7 +29,7 @@ class Exit(IntEnum):
     SURROUNDINGS = 3  # broker, database, schema or topics are not as needed
     TIMEOUT = 4  # no answer in time; the command may still be decided
     STUCK = STUCK  # the worker's loop or consumer was dead; a new process can go on
-    INTERRUPTED = 130
+    INTERRUPTED = INTERRUPTED
 
 
 class RefusedError(Exception):

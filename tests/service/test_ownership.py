@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 
 import pytest
 
@@ -304,8 +303,19 @@ async def test_timers_fire_between_full_turns() -> None:
     assert any(each.endswith(".SLA_BREACHED") for each in types)
 
 
-async def _next_offset(scene: Scene) -> int:
-    return scene.store.rows[0].next_offset
+async def _passed_over() -> Scene:
+    """Decide three commands, and pass over the two offsets behind them, which have none."""
+    scene = Scene(creations(3))
+
+    async def next_offset() -> int:
+        return scene.store.rows[0].next_offset
+
+    async with owning(scene):
+        await assert_eventually(names(3), scene.published)
+        scene.log.read_past = 5
+        tick(scene, 5)
+        await assert_eventually(5, next_offset)
+    return scene
 
 
 async def test_a_tick_from_after_the_calendars_moves_no_logical_time() -> None:
@@ -332,12 +342,7 @@ async def test_a_tick_from_after_the_calendars_moves_no_logical_time() -> None:
 
 async def test_what_is_no_command_is_passed_over_for_good() -> None:
     """The end of a transaction has an offset: once retention has taken it with the rest, nothing was lost."""
-    scene = Scene(creations(3))
-    async with owning(scene):
-        await assert_eventually(names(3), scene.published)
-        scene.log.read_past = 5
-        tick(scene, 5)
-        await assert_eventually(5, partial(_next_offset, scene))
+    scene = await _passed_over()
     scene = Scene([], store=scene.store, broker=scene.broker)
     scene.log.start = scene.log.end = 5
     async with owning(scene):
@@ -346,12 +351,7 @@ async def test_what_is_no_command_is_passed_over_for_good() -> None:
 
 async def test_a_topic_made_anew_is_known_by_the_last_command_also_where_none_is_just_before() -> None:
     """Between it and the next offset there may be records that left no answer."""
-    scene = Scene(creations(3))
-    async with owning(scene):
-        await assert_eventually(names(3), scene.published)
-        scene.log.read_past = 5
-        tick(scene, 5)
-        await assert_eventually(5, partial(_next_offset, scene))
+    scene = await _passed_over()
     others = numbered(sent(create(f"other{number}")) for number in range(7))
     scene = Scene(others, store=scene.store, broker=scene.broker)
 
